@@ -1,0 +1,458 @@
+//! From the wire form to the parsed form, with every error on the way.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use super::parsed::{Config, Mode, Override, Policy, Rung, Workload};
+use super::{ConfigError, ConfigErrors, MAX_BYTES, wire};
+use crate::caller::Force;
+use crate::header::Hop;
+use crate::rate::{Capacity, RateLimit, SECOND};
+use crate::switch;
+
+const MAX_CLUSTERS: usize = 4_096;
+const MAX_POLICIES: usize = 1_024;
+const MAX_RUNGS: usize = 8;
+
+#[derive(Default)]
+struct Errors(Vec<ConfigError>);
+
+impl Errors {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(ConfigError {
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+
+    fn require(&mut self, holds: bool, path: impl Into<String>, message: &str) {
+        if !holds {
+            self.add(path, message);
+        }
+    }
+}
+
+pub(super) fn parse(document: &[u8], own: &str) -> Result<Config, ConfigErrors> {
+    let mut errors = Errors::default();
+    if document.len() > MAX_BYTES {
+        errors.add(
+            "",
+            format!("has {} bytes; write at most {MAX_BYTES}", document.len()),
+        );
+        return Err(ConfigErrors(errors.0));
+    }
+    let mut from = serde_json::Deserializer::from_slice(document);
+    let wire: wire::Document = match serde_path_to_error::deserialize(&mut from) {
+        Ok(wire) => wire,
+        Err(e) => {
+            errors.add(path_of(&e), e.into_inner().to_string());
+            return Err(ConfigErrors(errors.0));
+        }
+    };
+    if let Err(e) = from.end() {
+        errors.add("", e.to_string());
+    }
+    document_rules(&wire, &mut errors);
+    let mut policies = Vec::new();
+    for (i, value) in wire.policies.iter().take(MAX_POLICIES).enumerate() {
+        let path = format!("policies[{i}]");
+        match serde_path_to_error::deserialize::<_, wire::Policy>(value) {
+            Ok(policy) => {
+                policy_rules(&policy, &path, &wire, &mut errors);
+                policies.push(policy);
+            }
+            Err(e) => {
+                let inner = path_of(&e);
+                let dot = if inner.is_empty() || inner.starts_with('[') {
+                    ""
+                } else {
+                    "."
+                };
+                errors.add(format!("{path}{dot}{inner}"), e.into_inner().to_string());
+            }
+        }
+    }
+    meetings(&policies, &mut errors);
+    if !errors.0.is_empty() {
+        return Err(ConfigErrors(errors.0));
+    }
+    Ok(build(wire, policies, own))
+}
+
+fn path_of(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let path = error.path().to_string();
+    if path == "." { String::new() } else { path }
+}
+
+fn document_rules(wire: &wire::Document, errors: &mut Errors) {
+    errors.require(
+        wire.version == wire::VERSION,
+        "version",
+        "write 1, the version that this filter reads",
+    );
+    errors.require(
+        wire.generation <= 1 << 53,
+        "generation",
+        "write at most 2^53",
+    );
+    errors.require(
+        (1..=2).contains(&wire.tokens.len()),
+        "tokens",
+        "write one token, or two while they are rotated",
+    );
+    for (i, token) in wire.tokens.iter().enumerate() {
+        let good = (8..=64).contains(&token.len())
+            && token
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        errors.require(
+            good,
+            format!("tokens[{i}]"),
+            "write 8 to 64 of A-Z a-z 0-9 _ -",
+        );
+    }
+    let name = &wire.prefix_header;
+    let good = (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    errors.require(
+        good,
+        "prefixHeader",
+        "write a header name of a-z 0-9 -, at most 64 long",
+    );
+    let taken = [
+        crate::header::HOP,
+        crate::header::LOAD,
+        crate::header::BOUNCE,
+        crate::header::SHED,
+    ];
+    let taken = taken.contains(&name.as_str())
+        || name.starts_with("x-envoy")
+        || RESERVED.contains(&name.as_str());
+    errors.require(
+        !taken,
+        "prefixHeader",
+        "write a name that HTTP, Envoy and Spillway do not use themselves",
+    );
+    errors.require(
+        (1..=MAX_CLUSTERS).contains(&wire.clusters.len()),
+        "clusters",
+        "write 1 to 4096 clusters",
+    );
+    for (cluster, row) in &wire.clusters {
+        let path = format!("clusters.{cluster}");
+        errors.require(is_cluster_name(cluster), path.clone(), CLUSTER_NAME);
+        let good = row.prefix.len() <= 64
+            && row
+                .prefix
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        errors.require(
+            good,
+            format!("{path}.prefix"),
+            "write at most 64 of A-Z a-z 0-9 . _ -",
+        );
+    }
+    errors.require(
+        wire.policies.len() <= MAX_POLICIES,
+        "policies",
+        "write at most 1024 policies",
+    );
+}
+
+/// Names that would change what a message means.
+const RESERVED: [&str; 12] = [
+    "host",
+    "connection",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "cookie",
+    "set-cookie",
+    "authorization",
+];
+
+const CLUSTER_NAME: &str =
+    "write a cluster's name: 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit";
+
+fn is_cluster_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors: &mut Errors) {
+    let good = (1..=32).contains(&policy.id.len())
+        && policy
+            .id
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    errors.require(good, format!("{path}.id"), "write 1 to 32 of a-z 0-9 -");
+    let good = (1..=128).contains(&policy.name.len())
+        && policy
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
+    errors.require(
+        good,
+        format!("{path}.name"),
+        "write 1 to 128 of A-Z a-z 0-9 . _ / -",
+    );
+    for (i, destination) in policy.destinations.iter().enumerate() {
+        let path = format!("{path}.destinations[{i}]");
+        let good = (1..=253).contains(&destination.host.len())
+            && destination
+                .host
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        errors.require(
+            good,
+            format!("{path}.host"),
+            "write a service's full name in lower case",
+        );
+        ports(&destination.ports, &path, errors);
+    }
+    if let Some(workload) = &policy.workload {
+        errors.require(
+            !workload.labels.is_empty(),
+            format!("{path}.workload.labels"),
+            "write at least one label",
+        );
+        ports(&workload.ports, &format!("{path}.workload"), errors);
+    }
+    let known = |name: &str| wire.clusters.contains_key(name);
+    if let Some(home) = &policy.home {
+        errors.require(
+            known(home),
+            format!("{path}.home"),
+            "write a cluster of the table `clusters`",
+        );
+    }
+    errors.require(
+        policy.overflow.len() <= MAX_RUNGS,
+        format!("{path}.overflow"),
+        "write at most 8 rungs",
+    );
+    let mut rungs = BTreeSet::new();
+    for (i, rung) in policy.overflow.iter().enumerate() {
+        let path = format!("{path}.overflow[{i}].cluster");
+        errors.require(
+            known(&rung.cluster),
+            path.clone(),
+            "write a cluster of the table `clusters`",
+        );
+        errors.require(
+            rungs.insert(&rung.cluster),
+            path.clone(),
+            "is a rung already: leave it out",
+        );
+        errors.require(
+            policy.home.as_ref() != Some(&rung.cluster),
+            path,
+            "is the home: leave it out",
+        );
+    }
+    match (policy.mode, policy.switch) {
+        (wire::Mode::Switch, None) => errors.add(
+            format!("{path}.switch"),
+            "write the limits: {\"enter\": \"15/s\", \"leave\": \"10/s\"}",
+        ),
+        (wire::Mode::Spill, Some(_)) => errors.add(
+            format!("{path}.switch"),
+            "belongs to mode Switch: leave it out",
+        ),
+        (_, Some(limits)) => errors.require(
+            switch::Limits::new(limits.enter, limits.leave).is_some(),
+            format!("{path}.switch.leave"),
+            "write a rate below `enter`",
+        ),
+        (wire::Mode::Spill, None) => {}
+    }
+    for (cluster, row) in &policy.capacity {
+        let path = format!("{path}.capacity.{cluster}");
+        errors.require(
+            known(cluster),
+            path.clone(),
+            "write a cluster of the table `clusters`",
+        );
+        match row.per_endpoint.xor(row.total) {
+            Some(amount) => errors.require(
+                amount.rate.is_some() || amount.concurrency.is_some(),
+                path,
+                "write a rate, a concurrency, or both",
+            ),
+            None => errors.add(path, "write one of `perEndpoint` and `total`"),
+        }
+    }
+    for (i, route) in policy.routes.iter().enumerate() {
+        let good = route.path_prefix.starts_with('/') && route.path_prefix.len() <= 1_024;
+        errors.require(
+            good,
+            format!("{path}.routes[{i}].pathPrefix"),
+            "write a path that begins with /",
+        );
+    }
+}
+
+fn ports(ports: &[u16], path: &str, errors: &mut Errors) {
+    for (i, port) in ports.iter().enumerate() {
+        errors.require(
+            *port > 0,
+            format!("{path}.ports[{i}]"),
+            "write a port from 1 to 65535",
+        );
+    }
+}
+
+/// Ids are unique, and no two policies claim one destination.
+fn meetings(policies: &[wire::Policy], errors: &mut Errors) {
+    let mut ids = BTreeSet::new();
+    let mut taken: BTreeMap<&str, Vec<(u16, usize)>> = BTreeMap::new();
+    for (i, policy) in policies.iter().enumerate() {
+        errors.require(
+            ids.insert(&policy.id),
+            format!("policies[{i}].id"),
+            "is another policy's id already",
+        );
+        for (d, destination) in policy.destinations.iter().enumerate() {
+            let others = taken.entry(&destination.host).or_default();
+            for port in ports_or_all(&destination.ports) {
+                let met = others
+                    .iter()
+                    .any(|(p, _)| *p == port || *p == 0 || port == 0);
+                errors.require(
+                    !met,
+                    format!("policies[{i}].destinations[{d}]"),
+                    "host and port have a policy already: one policy a destination",
+                );
+                others.push((port, i));
+            }
+        }
+    }
+}
+
+/// Port 0 stands for all.
+fn ports_or_all(ports: &[u16]) -> Vec<u16> {
+    if ports.is_empty() {
+        [0].into()
+    } else {
+        ports.into()
+    }
+}
+
+fn build(wire: wire::Document, policies: Vec<wire::Policy>, own: &str) -> Config {
+    let own_row = wire.clusters.get(own);
+    let mut config = Config {
+        generation: wire.generation,
+        side: wire.side,
+        prefix: own_row.map(|r| r.prefix.clone()).unwrap_or_default(),
+        prefix_header: wire.prefix_header,
+        own: own.into(),
+        policies: Vec::new(),
+        passed_over: Vec::new(),
+        tokens: wire.tokens,
+        by_host: BTreeMap::new(),
+        by_id: BTreeMap::new(),
+    };
+    let token = config.tokens.first().cloned().unwrap_or_default();
+    for policy in policies {
+        let at = config.policies.len();
+        let home = match (&policy.home, own_row) {
+            (Some(home), _) => home.clone(),
+            (None, Some(_)) => own.into(),
+            (None, None) => {
+                config.passed_over.push(policy.id);
+                continue;
+            }
+        };
+        for destination in &policy.destinations {
+            let ports = config.by_host.entry(destination.host.clone()).or_default();
+            ports.extend(
+                ports_or_all(&destination.ports)
+                    .into_iter()
+                    .map(|port| (port, at)),
+            );
+        }
+        config.by_id.insert(policy.id.clone(), at);
+        config
+            .policies
+            .push(build_policy(policy, home, &token, own));
+    }
+    config
+}
+
+fn build_policy(policy: wire::Policy, home: String, token: &str, own: &str) -> Policy {
+    let rung = |rung: wire::Overflow| Rung {
+        subset: format!("spillway-{}", rung.cluster),
+        hop: Hop::start(&rung.cluster, token, &home, &policy.id),
+        // A second's worth at once, as people read a rate.
+        max_rate: rung.max_rate.map(|rate| {
+            let interval = rate.interval(NonZeroU32::MIN);
+            RateLimit {
+                interval,
+                limit: SECOND.saturating_sub(interval),
+            }
+        }),
+        cluster: rung.cluster,
+    };
+    let rungs = policy
+        .overflow
+        .into_iter()
+        .filter(|r| r.cluster != home)
+        .map(rung)
+        .collect();
+    let mode = match (policy.mode, policy.switch) {
+        (wire::Mode::Switch, Some(limits)) => {
+            switch::Limits::new(limits.enter, limits.leave).map_or(Mode::Spill, Mode::Switch)
+        }
+        _ => Mode::Spill,
+    };
+    let capacity = policy.capacity.get(own).and_then(|row| {
+        let (amount, parts) = match (row.per_endpoint, row.total) {
+            (Some(each), _) => (each, None),
+            (None, total) => (total?, Some(row.endpoints)),
+        };
+        Some(match parts {
+            Some(parts) => Capacity::of_total(amount.rate, amount.concurrency, parts),
+            None => Capacity::of_each(amount.rate, amount.concurrency, row.endpoints),
+        })
+    });
+    Policy {
+        home_hop: Hop::start(&home, token, &home, &policy.id),
+        rungs,
+        mode,
+        capacity,
+        bounce: policy.bounce == wire::Bounce::On,
+        bodies: policy.bodies,
+        never: policy.routes.into_iter().map(|r| r.path_prefix).collect(),
+        shadow: policy.enforcement == wire::Enforcement::Shadow,
+        force: policy.override_.map(|o| Override {
+            force: match o.force {
+                wire::Force::Home => Force::Home,
+                wire::Force::Overflow => Force::Overflow,
+            },
+            until: o.until_unix_seconds.saturating_mul(SECOND),
+        }),
+        shed: policy.on_exhausted == wire::OnExhausted::Shed,
+        workload: policy.workload.map(|w| Workload {
+            labels: w.labels.into_iter().collect(),
+            ports: w.ports,
+        }),
+        id: policy.id,
+        name: policy.name,
+        home,
+    }
+}
