@@ -1,0 +1,109 @@
+# Everything there is to do with a clone, each by one command. Every target
+# installs what it needs first (tools/setup, which does nothing the second time).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.PHONY: help setup wasm wasm-trap fmt lint lint-fmt lint-clippy lint-clippy-wasm lint-dependencies \
+	lint-advisories lint-layers test test-core test-core-wasm test-filter test-e2e test-workshop demo demo-headless \
+	bench bench-cost clean
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TRAP_DIR := $(TARGET_DIR)/trap
+ARTEFACT := wasm32-unknown-unknown/release/spillway_filter.wasm
+SIZE_LIMIT_KIB := 200
+BENCHES := bench-cost
+SETUP := tools/setup --quiet
+
+# Where the tests, the demo and the benchmarks find the built filters.
+export SPILLWAY_FILTER ?= $(TARGET_DIR)/$(ARTEFACT)
+export SPILLWAY_FILTER_TRAP ?= $(TRAP_DIR)/$(ARTEFACT)
+
+help: ## Lists every target
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs everything that building, trying and testing need
+	@tools/setup all
+
+wasm: ## Builds the filter for Envoy, and fails when it grows above 200 KiB
+	@$(SETUP) build
+	cargo build -p spillway-filter --release --target wasm32-unknown-unknown
+	size=$$(stat -c %s "$(TARGET_DIR)/$(ARTEFACT)")
+	echo "$(ARTEFACT): $$(( (size + 1023) / 1024 )) KiB of at most $(SIZE_LIMIT_KIB) KiB"
+	(( size <= $(SIZE_LIMIT_KIB) * 1024 )) || { echo "the filter is too large: $$size bytes" >&2; exit 1; }
+
+wasm-trap: ## Builds the filter that traps on demand, for the tests of what a trap costs
+	@$(SETUP) build
+	cargo build -p spillway-filter --release --target wasm32-unknown-unknown \
+		--features trap --target-dir "$(TRAP_DIR)"
+
+fmt: ## Formats all Rust code
+	@$(SETUP) clippy
+	cargo fmt --all
+
+lint: lint-fmt lint-layers lint-dependencies lint-advisories lint-clippy lint-clippy-wasm ## Checks formatting, lints, dependencies and who may depend on whom
+
+lint-fmt: ## Checks that all Rust code is formatted
+	@$(SETUP) clippy
+	cargo fmt --all --check
+
+lint-clippy: ## Lints every crate, with warnings as errors
+	@$(SETUP) clippy
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+lint-clippy-wasm: ## Lints what runs inside Envoy, for the target that it runs on
+	@$(SETUP) build clippy
+	cargo clippy -p spillway-core -p spillway-filter --target wasm32-unknown-unknown -- -D warnings
+
+lint-dependencies: ## Checks the licences, duplicates and sources of the dependencies
+	@$(SETUP) cargo-deny
+	"$$(tools/setup --path cargo-deny)" check licenses bans sources
+
+lint-advisories: ## Checks the dependencies against the RustSec advisories, where these can be had
+	@tools/check-advisories
+
+lint-layers: ## Checks that the filter's crates never reach an async runtime or a Kubernetes client
+	@tools/check-layers
+
+test: ## Runs the linters and all tests, and ends with one line of counts
+	@tools/test
+
+test-core: ## Tests the decisions
+	cargo test -p spillway-core
+
+test-core-wasm: ## Tests the decisions as WebAssembly, in Node.js
+	@$(SETUP) build wasm-bindgen node
+	runner=$$(tools/setup --path wasm-bindgen)
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$$runner" \
+		cargo test -p spillway-core --target wasm32-unknown-unknown --test wasm
+
+test-filter: wasm ## Tests the built filter under a host that misbehaves
+	cargo test -p spillway-tests
+
+test-e2e: wasm wasm-trap ## Tests the filter in real Envoys, one test at a time
+	@$(SETUP) envoys
+	cargo test -p spillway-e2e -- --test-threads=1
+
+test-workshop: wasm ## Tests the workshop, its page in a browser included
+	@$(SETUP) demo browser
+	cargo test -p spillway-workshop -- --test-threads=1
+
+demo: wasm ## Starts the workshop: a page where you make a service overflow into another cluster
+	@$(SETUP) demo
+	cargo run -p spillway-workshop -- serve
+
+demo-headless: wasm ## Runs the workshop's story without a browser and prints what happened
+	@$(SETUP) demo
+	cargo run -p spillway-workshop -- headless
+
+bench: ## Runs every benchmark and prints the rows that miss their aim
+	@for bench in $(BENCHES); do $(MAKE) --no-print-directory $$bench; done
+	tools/bench-report "$(TARGET_DIR)/bench"
+
+bench-cost: wasm ## Measures what the filter costs per request
+	@$(SETUP) envoy
+	cargo run -p spillway-e2e --release --bin bench-cost
+
+clean: ## Removes what was built here; the cache folder of tools/setup stays
+	cargo clean
