@@ -1,0 +1,362 @@
+//! The caller's side: one decision and one header a request, one look at each answer.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use spillway_core::caller::{Answer, Ask, Caller, Decision, Force, Reason};
+use spillway_core::config::{EnvoyCluster, Mode, Policy, Rung};
+use spillway_core::gate::{self, Class, Gate, Verdict};
+use spillway_core::header::{self, Flags, Hop, Load};
+use spillway_core::rate::Capacity;
+use spillway_core::switch::Switch;
+
+use crate::host::{self, Map, path};
+use crate::metrics::{Counter, name};
+use crate::request::{Request, Response};
+use crate::root::{Active, Slot};
+use crate::shared::Key;
+
+/// A policy with its state in this VM.
+pub(crate) struct CallerPolicy {
+    pub(crate) policy: Policy,
+    state: Rc<RefCell<Caller>>,
+    switch: Key,
+    switched: Cell<bool>,
+    /// Requests since the last tick, for the switch.
+    count: Cell<u64>,
+    force: Cell<Option<Force>>,
+    /// Of `maxRate`, one a rung.
+    limits: Vec<Key>,
+    /// One a reason and cluster, home first.
+    decisions: Vec<Counter>,
+    closed: Vec<Counter>,
+}
+
+impl CallerPolicy {
+    pub(crate) fn new(policy: Policy, old: Option<&Self>, now: u64) -> Self {
+        let ladder = || {
+            core::iter::once(policy.home.as_str())
+                .chain(policy.rungs.iter().map(|r| r.cluster.as_str()))
+        };
+        // The low bits of the clock: enough to keep callers from spilling in step.
+        #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
+        let seed = (now >> 10) as u32;
+        let state = match old {
+            Some(old) => {
+                let known = old.state.borrow().clone();
+                old.state.replace(known.adapt(ladder(), now, seed));
+                old.state.clone()
+            }
+            None => Rc::new(RefCell::new(Caller::new(ladder(), now, seed))),
+        };
+        let switch = Key::new::<Switch>(&[&policy.id]);
+        let switched = matches!(policy.mode, Mode::Switch(_)) && {
+            let _ = switch.create::<Switch>(); // Where it fails, the first store creates it.
+            switch.read::<Switch>().switched()
+        };
+        let limit = |rung: &Rung| {
+            let key = Key::new::<Gate>(&["max", &policy.id, &rung.cluster]);
+            if rung.max_rate.is_some() {
+                let _ = key.create::<Gate>();
+            }
+            key
+        };
+        let metric = if policy.shadow {
+            "spillway_shadow_decisions"
+        } else {
+            "spillway_decisions"
+        };
+        let decision = |reason: Reason, cluster: &str| {
+            let labels = [
+                ("service", policy.name.as_str()),
+                ("reason", reason.as_str()),
+                ("target", cluster),
+            ];
+            Counter::new(name(metric, &labels))
+        };
+        let closed = |rung: &Rung| {
+            let labels = [
+                ("service", policy.name.as_str()),
+                ("target", rung.cluster.as_str()),
+            ];
+            Counter::new(name("spillway_rung_closed", &labels))
+        };
+        let caller = Self {
+            decisions: ladder()
+                .flat_map(|c| Reason::ALL.map(|r| decision(r, c)))
+                .collect(),
+            closed: policy.rungs.iter().map(closed).collect(),
+            limits: policy.rungs.iter().map(limit).collect(),
+            force: Cell::new(None),
+            count: Cell::new(old.map_or(0, |o| o.count.take())),
+            switched: Cell::new(switched),
+            switch,
+            state,
+            policy,
+        };
+        if caller.policy.force.is_some() {
+            caller.set_force(host::wall_now().ok());
+        }
+        caller
+    }
+
+    /// The override, as long as it is not over. Without a clock it is off.
+    fn set_force(&self, wall: Option<u64>) {
+        let force = self
+            .policy
+            .force
+            .filter(|o| wall.is_some_and(|now| now < o.until));
+        self.force.set(force.map(|o| o.force));
+    }
+
+    pub(crate) fn tick(&self, now: u64, wall: Option<u64>) {
+        self.set_force(wall);
+        if let Mode::Switch(limits) = &self.policy.mode {
+            let count = self.count.take();
+            let (switched, stored) = self.switch.update(|switch: Switch| {
+                let next = switch.tick(limits, now, count);
+                (Some(next), next.switched())
+            });
+            if stored {
+                self.switched.set(switched);
+            } else {
+                self.count.set(count);
+            }
+        }
+        for counter in self.decisions.iter().chain(&self.closed) {
+            counter.flush();
+        }
+    }
+
+    /// One more request to a rung with a maximum rate; true where it may go.
+    fn take(&self, rung: usize, slot: &Slot) -> bool {
+        let (
+            Some(Rung {
+                max_rate: Some(rate),
+                ..
+            }),
+            Some(key),
+        ) = (self.policy.rungs.get(rung), self.limits.get(rung))
+        else {
+            return true;
+        };
+        let capacity = Capacity {
+            rate: Some(*rate),
+            concurrency: None,
+        };
+        let ask = gate::Ask {
+            class: Class::Own,
+            bounceable: true,
+            returned: false,
+            shed: false,
+        };
+        let now = slot.read_clock();
+        let (verdict, stored) = key.update(|bucket: Gate| {
+            let (next, verdict) = bucket.decide(&capacity, now, ask);
+            ((verdict == Verdict::Admit).then_some(next), verdict)
+        });
+        stored && verdict == Verdict::Admit
+    }
+
+    fn decide(&self, request: &Request<'_>, bodiless: bool, slot: &Slot) -> Decision {
+        let policy = &self.policy;
+        let switched = match policy.mode {
+            Mode::Spill => None,
+            Mode::Switch(_) => {
+                self.count.set(self.count.get().saturating_add(1));
+                Some(self.switched.get())
+            }
+        };
+        let ask = Ask {
+            bounceable: policy.bounce && request.repeatable(policy.bodies, bodiless),
+            never: policy
+                .never
+                .iter()
+                .any(|prefix| request.path.starts_with(prefix.as_bytes())),
+            force: self.force.get(),
+            switched,
+        };
+        self.state
+            .borrow_mut()
+            .decide(ask, slot.now.get(), |rung| self.take(rung, slot))
+    }
+
+    fn count(&self, decision: &Decision) {
+        let place = decision.rung.map_or(0, |rung| rung.saturating_add(1));
+        let at = place
+            .saturating_mul(Reason::ALL.len())
+            .saturating_add(decision.reason.index());
+        if let Some(counter) = self.decisions.get(at) {
+            counter.add(1);
+        }
+    }
+}
+
+/// A request and its answer.
+pub(crate) struct CallerStream {
+    slot: Rc<Slot>,
+    active: Rc<Active>,
+    sent: Option<Sent>,
+}
+
+/// Where a request was sent.
+struct Sent {
+    by: Rc<CallerPolicy>,
+    rung: Option<usize>,
+    bounceable: bool,
+}
+
+impl CallerStream {
+    pub(crate) const fn new(slot: Rc<Slot>, active: Rc<Active>) -> Self {
+        Self {
+            slot,
+            active,
+            sent: None,
+        }
+    }
+
+    /// The policy for the destination that Envoy chose.
+    fn policy(&self) -> Option<Rc<CallerPolicy>> {
+        let cluster = host::property(path::ENVOY_CLUSTER).ok().flatten()?;
+        let at = self
+            .active
+            .config
+            .policy_for_cluster(core::str::from_utf8(&cluster).ok()?)?;
+        self.active.callers.get(at).cloned()
+    }
+
+    /// What Shadow sends: home, with an echo of one, so that the server knows the demand; what
+    /// would have spilled does not offer to be bounced.
+    fn shadow(decision: Decision) -> Decision {
+        Decision {
+            rung: None,
+            echo: 1,
+            bounceable: decision.rung.is_none() && decision.bounceable,
+            ..decision
+        }
+    }
+}
+
+impl Context for CallerStream {}
+
+impl HttpContext for CallerStream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let policy = self.policy();
+        let map = host::headers(Map::Request)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let request = Request::read(&map, &self.active.config.prefix_header);
+        #[cfg(feature = "trap")]
+        crate::request::trap(&map);
+        request.ours.strip(Map::Request, false);
+        let shadow = policy.as_ref().is_some_and(|by| by.policy.shadow);
+        if request.ours.prefix && !shadow {
+            let _ = host::remove_header(Map::Request, self.active.config.prefix_header.as_bytes());
+        }
+        if request.ours.hops > 1 || (policy.is_none() && request.ours.hops > 0) {
+            let _ = host::remove_header(Map::Request, header::HOP.as_bytes());
+        }
+        let Some(by) = policy else {
+            return Action::Continue;
+        };
+        let decided = by.decide(&request, end_of_stream, &self.slot);
+        by.count(&decided);
+        let decision = if shadow {
+            Self::shadow(decided)
+        } else {
+            decided
+        };
+        let flags = Flags {
+            bounceable: decision.bounceable,
+            returned: decision.returned && !shadow,
+            shadow,
+        };
+        let start = decision
+            .rung
+            .and_then(|rung| by.policy.rungs.get(rung))
+            .map_or(&by.policy.home_hop, |rung| &rung.hop);
+        let mut hop = self.slot.buffer.take();
+        Hop::finish(&mut hop, start, decision.echo, flags);
+        let set = host::set_header(Map::Request, header::HOP.as_bytes(), &hop);
+        self.slot.buffer.replace(hop);
+        if decided.reason != Reason::Below {
+            // Only a log line hangs on it.
+            let reason = reason(decided.reason, shadow);
+            let _ = host::set_property(path::REASON, reason.as_bytes());
+        }
+        // Without the header the request goes home and is nobody's news.
+        if set.is_ok() {
+            self.sent = Some(Sent {
+                by,
+                rung: decision.rung,
+                bounceable: decision.bounceable,
+            });
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        let Some(sent) = self.sent.take() else {
+            return Action::Continue;
+        };
+        let map = host::headers(Map::Response)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let response = Response::read(&map, &self.active.config.prefix_header);
+        response.ours.strip(Map::Response, response.status == 503);
+        if response.ours.hops > 0 {
+            let _ = host::remove_header(Map::Response, header::HOP.as_bytes());
+        }
+        let load = response.ours.load.and_then(Load::parse);
+        let policy = &sent.by.policy;
+        let rung = sent.rung.and_then(|at| policy.rungs.get(at));
+        let strayed = rung.is_some_and(|rung| {
+            load.is_none_or(|load| load.cluster != rung.cluster) && strayed_from(&rung.subset)
+        });
+        let target = rung.map_or(policy.home.as_str(), |rung| rung.cluster.as_str());
+        let now = self.slot.now.get();
+        let mut state = sent.by.state.borrow_mut();
+        let Some(target) = state.place(target) else {
+            return Action::Continue;
+        };
+        let was_closed = target > 0 && state.closed(target - 1, now);
+        let answer = Answer {
+            target,
+            bounceable: sent.bounceable,
+            load: load.map(|load| (state.place(load.cluster), load.rho, load.attempt)),
+            server_error: response.server_error(),
+            strayed,
+        };
+        state.on_answer(answer, now);
+        if target > 0
+            && !was_closed
+            && state.closed(target - 1, now)
+            && let Some(closed) = sent.rung.and_then(|at| sent.by.closed.get(at))
+        {
+            closed.add(1);
+        }
+        Action::Continue
+    }
+}
+
+/// Whether Envoy sent the request by a route that is not the subset's: the route is missing, or
+/// was taken back. Where the host does not say, it did not.
+fn strayed_from(subset: &str) -> bool {
+    let Ok(Some(cluster)) = host::property(path::ENVOY_CLUSTER) else {
+        return false;
+    };
+    core::str::from_utf8(&cluster)
+        .ok()
+        .and_then(EnvoyCluster::parse)
+        .is_some_and(|cluster| cluster.subset != subset)
+}
+
+/// The reason as access logs show it.
+fn reason(reason: Reason, shadow: bool) -> String {
+    let prefix = if shadow { "shadow:" } else { "" };
+    [prefix, reason.as_str()].concat()
+}

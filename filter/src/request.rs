@@ -1,0 +1,143 @@
+//! What both sides read off a message, in one pass over its headers.
+
+use spillway_core::config::Bodies;
+use spillway_core::header;
+
+use crate::host::{self, Map};
+use crate::pairs::Pairs;
+
+/// The largest body that is bounced by its declared length, bytes: a hundredth of what Envoy
+/// buffers for a retry by default, so that many fit.
+const SMALL_BODY: u32 = 64 * 1024;
+
+/// Headers of our own family that came with a message: what is there has to be taken off.
+#[derive(Default)]
+pub(crate) struct Ours<'a> {
+    /// `x-spillway`, if it came exactly once.
+    pub(crate) hop: Option<&'a [u8]>,
+    /// `x-spillway` is there, once or more often.
+    pub(crate) hops: u32,
+    /// `x-spillway-load`, the last.
+    pub(crate) load: Option<&'a [u8]>,
+    /// The configured prefix header is there.
+    pub(crate) prefix: bool,
+    /// `x-spillway-shed` is there.
+    pub(crate) shed: bool,
+    /// Names of others of the family.
+    others: Vec<&'a [u8]>,
+}
+
+impl<'a> Ours<'a> {
+    fn see(&mut self, name: &'a [u8], value: &'a [u8], prefix_header: &str) {
+        if name == prefix_header.as_bytes() {
+            self.prefix = true;
+        } else if !name.starts_with(header::FAMILY) {
+        } else if name == header::HOP.as_bytes() {
+            self.hops = self.hops.saturating_add(1);
+            self.hop = (self.hops == 1).then_some(value);
+        } else if name == header::LOAD.as_bytes() {
+            self.load = Some(value);
+        } else if name == header::SHED.as_bytes() {
+            self.shed = true;
+        } else if !self.others.contains(&name) && self.others.len() < 64 {
+            self.others.push(name);
+        }
+    }
+
+    /// Takes off all but the hop and the prefix header, which the sides treat themselves.
+    pub(crate) fn strip(&self, map: Map, keep_shed: bool) {
+        for name in &self.others {
+            let _ = host::remove_header(map, name);
+        }
+        if self.load.is_some() {
+            let _ = host::remove_header(map, header::LOAD.as_bytes());
+        }
+        if self.shed && !keep_shed {
+            let _ = host::remove_header(map, header::SHED.as_bytes());
+        }
+    }
+}
+
+/// A request's headers, as far as they matter.
+#[derive(Default)]
+pub(crate) struct Request<'a> {
+    pub(crate) ours: Ours<'a>,
+    pub(crate) path: &'a [u8],
+    /// Envoy's count of attempts; 1 where it is absent or no number.
+    pub(crate) attempt: u32,
+    connects: bool,
+    grpc: bool,
+    length: Option<&'a [u8]>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn read(map: &'a [u8], prefix_header: &str) -> Self {
+        let mut request = Self {
+            attempt: 1,
+            ..Self::default()
+        };
+        for (name, value) in Pairs::new(map) {
+            match name {
+                b":path" => request.path = value,
+                b":method" => request.connects |= value == b"CONNECT",
+                b"upgrade" => request.connects = true,
+                b"content-length" => request.length = Some(value),
+                b"content-type" => request.grpc = value.starts_with(b"application/grpc"),
+                b"x-envoy-attempt-count" => {
+                    request.attempt = header::number(value).unwrap_or(1).max(1);
+                }
+                name => request.ours.see(name, value, prefix_header),
+            }
+        }
+        request
+    }
+
+    /// Whether Envoy can repeat the request: it keeps a body for a retry only up to its buffer.
+    /// gRPC counts as small although it declares no length.
+    pub(crate) fn repeatable(&self, bodies: Bodies, bodiless: bool) -> bool {
+        if self.connects {
+            return false;
+        }
+        let small = self
+            .length
+            .map(|l| header::number(l).is_some_and(|l| l <= SMALL_BODY));
+        match bodies {
+            _ if bodiless => true,
+            Bodies::Never => false,
+            Bodies::Small => small.unwrap_or(self.grpc),
+            Bodies::Buffered => small.unwrap_or(true),
+        }
+    }
+}
+
+/// A response's headers, as far as they matter.
+#[derive(Default)]
+pub(crate) struct Response<'a> {
+    pub(crate) ours: Ours<'a>,
+    pub(crate) status: u32,
+}
+
+impl<'a> Response<'a> {
+    pub(crate) fn read(map: &'a [u8], prefix_header: &str) -> Self {
+        let mut response = Self::default();
+        for (name, value) in Pairs::new(map) {
+            match name {
+                b":status" => response.status = header::number(value).unwrap_or(0),
+                name => response.ours.see(name, value, prefix_header),
+            }
+        }
+        response
+    }
+
+    pub(crate) const fn server_error(&self) -> bool {
+        self.status >= 500 && self.status <= 599
+    }
+}
+
+/// Traps when a request asks for it: a test build shows what a trap costs the traffic.
+#[cfg(feature = "trap")]
+pub(crate) fn trap(map: &[u8]) {
+    if Pairs::new(map).any(|(name, _)| name == b"x-test-trap") {
+        core::arch::wasm32::unreachable();
+    }
+}

@@ -1,0 +1,258 @@
+//! What outlives a request: configurations and the state of their policies.
+//!
+//! A change of the configuration gives a new root context in the same VM, and some Envoys make one
+//! for each listener's direction. So state belongs to the plugin's *slot*, found by the plugin's
+//! name, and every root context of that plugin works on the same slot: rates and switches go on,
+//! and a configuration that cannot be read leaves the last good one in force.
+
+use core::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use spillway_core::config::{Config, Side};
+use spillway_core::record::{Reader, Record, Writer};
+
+use crate::caller::{CallerPolicy, CallerStream};
+use crate::host::{self, path};
+use crate::metrics::{Counter, Gauge, name};
+use crate::server::{ServerPolicy, ServerStream};
+use crate::shared::Key;
+
+/// Period of the ticks, ms: sums, metrics and the clock of the caller's side.
+const TICK: u32 = 100;
+
+thread_local! {
+    static SLOTS: RefCell<BTreeMap<Box<[u8]>, Rc<Slot>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A configuration in force, with the state of its policies.
+pub(crate) struct Active {
+    pub(crate) config: Config,
+    pub(crate) callers: Vec<Rc<CallerPolicy>>,
+    pub(crate) servers: Vec<Rc<ServerPolicy>>,
+    generation: Gauge,
+}
+
+/// A plugin's state in this VM.
+#[derive(Default)]
+pub(crate) struct Slot {
+    active: RefCell<Option<Rc<Active>>>,
+    /// The monotonic clock at the last tick, ns.
+    pub(crate) now: Cell<u64>,
+    /// For header values: grown once.
+    pub(crate) buffer: RefCell<Vec<u8>>,
+    errors: RefCell<BTreeMap<String, Counter>>,
+}
+
+impl Slot {
+    /// The clock, read anew; where the host refuses, as it was.
+    pub(crate) fn read_clock(&self) -> u64 {
+        if let Ok(now) = host::monotonic_now() {
+            self.now.set(now.max(self.now.get()));
+        }
+        self.now.get()
+    }
+
+    fn configure(&self, document: &[u8], plugin: &str) {
+        let own = host::property(path::OWN_CLUSTER)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let own = String::from_utf8_lossy(&own).into_owned();
+        let now = self.read_clock();
+        match Config::parse(document, &own) {
+            Ok(config) => {
+                if !config.passed_over.is_empty() {
+                    let ids = config.passed_over.join(", ");
+                    log_once(
+                        plugin,
+                        document,
+                        &format!(
+                            "spillway: cluster \"{own}\" is not in the configuration's table, so policies without a home are passed over: {ids}"
+                        ),
+                    );
+                }
+                let old = self.active.take();
+                self.active
+                    .replace(Some(Rc::new(Active::new(config, old.as_deref(), now))));
+            }
+            Err(errors) => {
+                let count = name("spillway_config_errors", &[("plugin", plugin)]);
+                let mut counters = self.errors.borrow_mut();
+                counters
+                    .entry(count.clone())
+                    .or_insert_with(|| Counter::new(count))
+                    .add(1);
+                let kept = match &*self.active.borrow() {
+                    Some(active) => {
+                        format!("generation {} stays in force", active.config.generation)
+                    }
+                    None => "traffic passes untouched".into(),
+                };
+                log_once(
+                    plugin,
+                    document,
+                    &format!("spillway: configuration refused, {kept}: {errors}"),
+                );
+            }
+        }
+    }
+
+    fn tick(&self) {
+        let now = self.read_clock();
+        for counter in self.errors.borrow().values() {
+            counter.flush();
+        }
+        let Some(active) = self.active.borrow().clone() else {
+            return;
+        };
+        active.generation.set(active.config.generation);
+        let wall = if active.callers.iter().any(|c| c.policy.force.is_some()) {
+            host::wall_now().ok()
+        } else {
+            None
+        };
+        for caller in &active.callers {
+            caller.tick(now, wall);
+        }
+        for server in &active.servers {
+            server.tick(now);
+        }
+    }
+}
+
+impl Active {
+    fn new(config: Config, old: Option<&Self>, now: u64) -> Self {
+        let side = match config.side {
+            Side::Client => "client",
+            Side::Server => "server",
+        };
+        let (mut callers, mut servers) = (Vec::new(), Vec::new());
+        for policy in &config.policies {
+            match config.side {
+                Side::Client => {
+                    let old = old.and_then(|o| o.callers.iter().find(|c| c.policy.id == policy.id));
+                    callers.push(Rc::new(CallerPolicy::new(
+                        policy.clone(),
+                        old.map(|o| &**o),
+                        now,
+                    )));
+                }
+                Side::Server => {
+                    let old = old.and_then(|o| o.servers.iter().find(|s| s.policy.id == policy.id));
+                    servers.push(Rc::new(ServerPolicy::new(
+                        policy.clone(),
+                        old.map(|o| &**o),
+                    )));
+                }
+            }
+        }
+        let generation = Gauge::new(name("spillway_config_generation", &[("side", side)]));
+        Self {
+            config,
+            callers,
+            servers,
+            generation,
+        }
+    }
+}
+
+/// A root context: Envoy's handle on the plugin.
+#[derive(Default)]
+pub(crate) struct Root {
+    slot: Rc<Slot>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    /// Never answers false: Envoy would keep a plugin that failed, and its cached base VM with it.
+    fn on_configure(&mut self, size: usize) -> bool {
+        let mut id = Vec::new();
+        for part in [path::PLUGIN_ROOT_ID, path::PLUGIN_NAME] {
+            id.extend_from_slice(&host::property(part).ok().flatten().unwrap_or_default());
+            id.push(0);
+        }
+        let plugin: String = String::from_utf8_lossy(&id)
+            .chars()
+            .take_while(|c| *c != '\0')
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .take(64)
+            .collect();
+        self.slot = SLOTS.with_borrow_mut(|slots| slots.entry(id.into()).or_default().clone());
+        let document = host::plugin_configuration(size)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        self.slot.configure(&document, &plugin);
+        if host::set_tick_period(TICK).is_err() {
+            host::warn("spillway: the host gives no ticks, so loads and metrics stand still");
+        }
+        true
+    }
+
+    fn on_tick(&mut self) {
+        self.slot.tick();
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        let active = self.slot.active.borrow().clone();
+        Some(match active {
+            None => Box::new(Untouched),
+            Some(active) => match active.config.side {
+                Side::Client => Box::new(CallerStream::new(self.slot.clone(), active)),
+                Side::Server => Box::new(ServerStream::new(self.slot.clone(), active)),
+            },
+        })
+    }
+}
+
+/// A stream before there is a configuration.
+struct Untouched;
+
+impl Context for Untouched {}
+impl HttpContext for Untouched {}
+
+/// The document that was last complained about, so that the VMs of an Envoy say it once.
+#[derive(Default)]
+struct Complaint(u64);
+
+impl Record for Complaint {
+    const KIND: u8 = b'e';
+    const SIZE: usize = 2 + 8;
+
+    fn write(&self, to: &mut Writer<'_>) {
+        to.u64(self.0);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.u64().map(Self)
+    }
+}
+
+fn log_once(plugin: &str, document: &[u8], line: &str) {
+    // FNV-1a: tells documents apart, no more.
+    let hash = document
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let key = Key::new::<Complaint>(&[plugin]);
+    let _ = key.create::<Complaint>(); // Without it every VM says it, which is no harm.
+    let (new, _) = key.update(|last: Complaint| {
+        if last.0 == hash {
+            (None, false)
+        } else {
+            (Some(Complaint(hash)), true)
+        }
+    });
+    if new {
+        host::warn(line);
+    }
+}

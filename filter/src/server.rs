@@ -1,0 +1,368 @@
+//! The server's side: the gate before the application, and the news on the way back.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use spillway_core::config::{Config, EnvoyCluster, Policy, Workload};
+use spillway_core::gate::{Class, Gate, Verdict};
+use spillway_core::header::{self, Hop, Load};
+use spillway_core::load::Sums;
+use spillway_core::rate::Capacity;
+use spillway_core::server::{Request as Classified, Server};
+
+use crate::host::{self, Map, path};
+use crate::metrics::{Counter, Gauge, name};
+use crate::pairs;
+use crate::request::{Request, Response};
+use crate::root::{Active, Slot};
+use crate::shared::Key;
+
+/// gRPC's RESOURCE_EXHAUSTED. Without it a bounce becomes UNAVAILABLE, which outlier detection
+/// counts as a failure of the endpoint.
+const RESOURCE_EXHAUSTED: i32 = 8;
+
+/// What the gate said, as metrics tell it.
+const VERDICTS: [&str; 4] = ["admitted", "forced", "bounced", "shed"];
+
+/// A policy with its state in this VM.
+pub(crate) struct ServerPolicy {
+    pub(crate) policy: Policy,
+    /// This sidecar's workload is the policy's target.
+    mine: bool,
+    state: Rc<RefCell<Server>>,
+    gate: Key,
+    sums: Key,
+    /// Requests that ended and could not be told to the gate.
+    owed: Cell<u32>,
+    verdicts: [Counter; 4],
+    unknown: Counter,
+    demand: Gauge,
+    load: [Gauge; 2],
+}
+
+impl ServerPolicy {
+    pub(crate) fn new(policy: Policy, old: Option<&Self>) -> Self {
+        let mine = policy.workload.as_ref().is_none_or(matches);
+        let gate = Key::new::<Gate>(&[&policy.id]);
+        let sums = Key::new::<Sums>(&[&policy.id]);
+        if mine && policy.capacity.is_some() {
+            // Where it fails, the first store creates them.
+            let _ = gate.create::<Gate>();
+            let _ = sums.create::<Sums>();
+        }
+        let service = policy.name.as_str();
+        let metric = if policy.shadow {
+            "spillway_shadow_gate"
+        } else {
+            "spillway_gate"
+        };
+        let verdict = |v| Counter::new(name(metric, &[("service", service), ("verdict", v)]));
+        let load = |c| {
+            Gauge::new(name(
+                "spillway_load_milli",
+                &[("service", service), ("class", c)],
+            ))
+        };
+        Self {
+            verdicts: VERDICTS.map(verdict),
+            unknown: Counter::new(name(
+                "spillway_callers_without_filter",
+                &[("service", service)],
+            )),
+            demand: Gauge::new(name("spillway_rate_milli", &[("service", service)])),
+            load: ["own", "overflow"].map(load),
+            state: old.map_or_else(Rc::default, |o| o.state.clone()),
+            owed: Cell::new(old.map_or(0, |o| o.owed.take())),
+            mine,
+            gate,
+            sums,
+            policy,
+        }
+    }
+
+    pub(crate) fn tick(&self, now: u64) {
+        if !self.mine {
+            return;
+        }
+        if let Some(capacity) = &self.policy.capacity {
+            self.sum(capacity, now);
+        }
+        for counter in self.verdicts.iter().chain([&self.unknown]) {
+            counter.flush();
+        }
+    }
+
+    /// Hands this thread's counts to the shared sums, and takes the load from them.
+    fn sum(&self, capacity: &Capacity, now: u64) {
+        self.release(self.owed.take());
+        let in_flight = if capacity.concurrency.is_some() {
+            self.gate.read::<Gate>().in_flight
+        } else {
+            0
+        };
+        let mut state = self.state.borrow_mut();
+        let counts = state.drain();
+        let (sums, stored) = self.sums.update(|sums: Sums| {
+            let next = sums.tick(capacity, now, counts, in_flight);
+            (Some(next), next)
+        });
+        if !stored {
+            state.restore(counts);
+            return;
+        }
+        state.on_sums(&sums);
+        self.demand.set(sums.demand_milli());
+        for (gauge, class) in self.load.iter().zip([Class::Own, Class::Overflow]) {
+            gauge.set(u64::from(sums.rho(class)));
+        }
+    }
+
+    /// Asks the gate: the verdict, and whether the gate counts the request as in flight. When other
+    /// threads win four times in a row, the verdict holds all the same, uncounted.
+    fn decide(&self, request: &Classified, capacity: &Capacity, slot: &Slot) -> (Verdict, bool) {
+        let now = slot.read_clock();
+        let (verdict, stored) = self.gate.update(|gate: Gate| {
+            let (next, verdict) = gate.decide(capacity, now, request.ask);
+            let serves = matches!(verdict, Verdict::Admit | Verdict::Force);
+            (serves.then_some(next), verdict)
+        });
+        let serves = matches!(verdict, Verdict::Admit | Verdict::Force);
+        (verdict, stored && serves && capacity.concurrency.is_some())
+    }
+
+    fn release(&self, requests: u32) {
+        if requests == 0 {
+            return;
+        }
+        let ((), stored) = self
+            .gate
+            .update(|gate: Gate| (Some(gate.release(requests)), ()));
+        if !stored {
+            self.owed.set(self.owed.get().saturating_add(requests));
+        }
+    }
+
+    fn count(&self, verdict: Verdict) {
+        let [admitted, forced, bounced, shed] = &self.verdicts;
+        let counter = match verdict {
+            Verdict::Admit => admitted,
+            Verdict::Force => forced,
+            Verdict::Bounce => bounced,
+            Verdict::Shed => shed,
+        };
+        counter.add(1);
+    }
+}
+
+/// Whether this sidecar carries all labels of the workload.
+fn matches(workload: &Workload) -> bool {
+    workload.labels.iter().all(|(label, wanted)| {
+        let path = [path::LABELS, label.as_bytes()].concat();
+        host::property(&path).is_ok_and(|v| v.is_some_and(|v| *v == *wanted.as_bytes()))
+    })
+}
+
+/// A request and its answer.
+pub(crate) struct ServerStream {
+    slot: Rc<Slot>,
+    active: Rc<Active>,
+    serves: Option<Serves>,
+    /// The answer is the gate's own.
+    ours: bool,
+}
+
+/// The policy of a request that is being served.
+struct Serves {
+    by: Rc<ServerPolicy>,
+    request: Classified,
+    /// It counts as in flight.
+    counted: bool,
+}
+
+impl ServerStream {
+    pub(crate) const fn new(slot: Rc<Slot>, active: Rc<Active>) -> Self {
+        Self {
+            slot,
+            active,
+            serves: None,
+            ours: false,
+        }
+    }
+
+    /// The policy of a request, and its header if that is to be believed.
+    fn policy<'a>(&self, request: &Request<'a>) -> Option<(Rc<ServerPolicy>, Option<Hop<'a>>)> {
+        let hop = request.ours.hop.and_then(Hop::parse);
+        let named = hop.and_then(|hop| self.active.config.policy_for_hop(&hop));
+        if let Some(by) = named
+            .and_then(|at| self.active.servers.get(at))
+            .filter(|by| by.mine)
+        {
+            return Some((by.clone(), hop));
+        }
+        let mut mine = self
+            .active
+            .servers
+            .iter()
+            .filter(|by| by.mine && by.policy.workload.is_some())
+            .peekable();
+        mine.peek()?;
+        let cluster = host::property(path::ENVOY_CLUSTER)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let port = core::str::from_utf8(&cluster)
+            .ok()
+            .and_then(EnvoyCluster::parse)?
+            .port;
+        let serves = |by: &&Rc<ServerPolicy>| {
+            by.policy
+                .workload
+                .as_ref()
+                .is_some_and(|w| w.ports.is_empty() || w.ports.contains(&port))
+        };
+        mine.find(serves).map(|by| (by.clone(), None))
+    }
+
+    /// Answers in place of the application.
+    fn refuse(&mut self, by: &ServerPolicy, request: &Classified, verdict: Verdict) -> Action {
+        let mut load = self.slot.buffer.take();
+        let rho = by.state.borrow().rho_for(request).unwrap_or_default();
+        Load {
+            cluster: &self.active.config.own,
+            rho,
+            attempt: request.attempt,
+        }
+        .write(&mut load);
+        let load_pair = (header::LOAD.as_bytes(), load.as_slice());
+        let (status, details, pair) = match verdict {
+            Verdict::Shed => (503, "spillway_shed", (header::SHED, "exhausted")),
+            _ => (429, "spillway_bounced", (header::BOUNCE, "1")),
+        };
+        let headers = pairs::encode(&[load_pair, (pair.0.as_bytes(), pair.1.as_bytes())]);
+        self.slot.buffer.replace(load);
+        if host::respond(status, details, &headers, RESOURCE_EXHAUSTED).is_ok() {
+            self.ours = true;
+            Action::Pause
+        } else {
+            Action::Continue // The host refuses to answer: better served than lost.
+        }
+    }
+}
+
+impl Context for ServerStream {}
+
+impl HttpContext for ServerStream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let map = host::headers(Map::Request)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let config = &self.active.config;
+        let request = Request::read(&map, &config.prefix_header);
+        #[cfg(feature = "trap")]
+        crate::request::trap(&map);
+        let policy = self.policy(&request);
+        if let Some((by, hop)) = &policy {
+            let classified = by.state.borrow_mut().on_request(
+                hop.as_ref(),
+                request.attempt,
+                &config.own,
+                by.policy.shed,
+            );
+            if !classified.known {
+                by.unknown.add(1);
+            }
+            let shadow = by.policy.shadow || classified.shadow;
+            let mut counted = false;
+            if let Some(capacity) = &by.policy.capacity {
+                let verdict;
+                (verdict, counted) = by.decide(&classified, capacity, &self.slot);
+                by.count(verdict);
+                by.state.borrow_mut().on_verdict(verdict);
+                if matches!(verdict, Verdict::Bounce | Verdict::Shed) && !shadow {
+                    let by = by.clone();
+                    return self.refuse(&by, &classified, verdict);
+                }
+            }
+            self.serves = Some(Serves {
+                by: by.clone(),
+                request: classified,
+                counted,
+            });
+        }
+        request.ours.strip(Map::Request, false);
+        if request.ours.hops > 0 {
+            let _ = host::remove_header(Map::Request, header::HOP.as_bytes());
+        }
+        if policy.is_none_or(|(by, _)| !by.policy.shadow) {
+            tag(
+                Map::Request,
+                config,
+                self.serves.is_some(),
+                request.ours.prefix,
+            );
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        if self.ours {
+            return Action::Continue;
+        }
+        let map = host::headers(Map::Response)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let config = &self.active.config;
+        let response = Response::read(&map, &config.prefix_header);
+        response.ours.strip(Map::Response, false);
+        if response.ours.hops > 0 {
+            let _ = host::remove_header(Map::Response, header::HOP.as_bytes());
+        }
+        let Some(Serves { by, request, .. }) = &self.serves else {
+            tag(Map::Response, config, false, response.ours.prefix);
+            return Action::Continue;
+        };
+        let rho = by.state.borrow().rho_for(request);
+        if let Some(rho) = rho {
+            let mut load = self.slot.buffer.take();
+            Load {
+                cluster: &config.own,
+                rho,
+                attempt: request.attempt,
+            }
+            .write(&mut load);
+            let _ = host::set_header(Map::Response, header::LOAD.as_bytes(), &load);
+            self.slot.buffer.replace(load);
+        }
+        if !by.policy.shadow {
+            tag(Map::Response, config, true, response.ours.prefix);
+        }
+        Action::Continue
+    }
+}
+
+/// Sets the header with this cluster's prefix, if it has one and `serves`; takes off any other.
+fn tag(map: Map, config: &Config, serves: bool, present: bool) {
+    let name = config.prefix_header.as_bytes();
+    if present {
+        let _ = host::remove_header(map, name);
+    }
+    if serves && !config.prefix.is_empty() {
+        let _ = host::set_header(map, name, config.prefix.as_bytes());
+    }
+}
+
+/// A request in flight ends with its stream, however it ends.
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        if let Some(Serves {
+            by, counted: true, ..
+        }) = &self.serves
+        {
+            by.release(1);
+        }
+    }
+}
