@@ -1,1 +1,38 @@
-//! See docs.
+//! The local mesh: real Envoys as sidecars of named clusters, applications, and open-loop load.
+//!
+//! What the filter promises, it promises of Envoy: that a route is chosen anew, that an answer is
+//! repeated in the next priority, that a configuration arrives in all threads. So the tests run
+//! the Envoys that Istio ships, on configuration of the form that istiod writes, on loopback
+//! addresses, without Kubernetes. The parts:
+//!
+//! - [`mesh`]: starts and changes a mesh, from a [`topology`]; begin with its example
+//! - [`sidecar`]: one Envoy: its statistics, logs, configuration, memory and processor time
+//! - [`policy`]: plugin configurations for both sides
+//! - [`app`]: the applications behind the sidecars, which write down what reached them
+//! - [`client`]: single requests; [`load`]: many, on a schedule
+//! - [`analysis`]: whether a limit held in every window; [`canary`]: whether the machine stood still
+//! - [`artefacts`]: where Envoy and the filter are found
+//!
+//! Nothing outlives the process that started it, however it ends ([`process`]).
+
+pub mod address;
+pub mod analysis;
+pub mod app;
+pub mod artefacts;
+pub mod body;
+mod bootstrap;
+pub mod canary;
+pub mod client;
+mod clusters;
+mod listeners;
+pub mod load;
+mod locks;
+pub mod mesh;
+pub mod policy;
+pub mod process;
+pub mod random;
+mod routes;
+pub mod sidecar;
+pub mod topology;
+
+pub use listeners::Configuration;

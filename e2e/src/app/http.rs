@@ -1,0 +1,144 @@
+//! The server, and plain HTTP.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::{Behaviour, InFlight, SERVED_BY, Served, State, grpc, ws};
+use crate::body::{self, Body};
+use crate::locks::locked;
+
+/// Serves connections until it is aborted, and with it every connection.
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                // Without it small answers wait; with an error the connection is already gone.
+                let _ = stream.set_nodelay(true);
+                let state = Arc::clone(&state);
+                connections.spawn(async move {
+                    let service = service_fn(|request| handle(Arc::clone(&state), request));
+                    // How a connection ends is the peer's affair.
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn handle(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let at = Instant::now();
+    locked(&state.arrivals).push(at);
+    let in_flight = InFlight::enter(&state);
+    let behaviour = state.behaviour();
+    let served = Served {
+        at,
+        method: request.method().clone(),
+        path: request
+            .uri()
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        headers: request.headers().clone(),
+        body_bytes: 0,
+        aborted: false,
+    };
+
+    if ws::is_upgrade(&request) {
+        let mut response = ws::accept(request, in_flight);
+        add_headers(&mut response, &state, &behaviour, &served.headers);
+        state.record(served);
+        return Ok(response);
+    }
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|kind| kind.as_bytes().to_vec());
+    if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        let mut response = grpc::serve(request, Arc::clone(&behaviour), in_flight);
+        add_headers(&mut response, &state, &behaviour, &served.headers);
+        state.record(served);
+        return Ok(response);
+    }
+
+    let served = if behaviour.read_body {
+        read(request.into_body(), served).await
+    } else {
+        served
+    };
+    let headers = served.headers.clone();
+    state.record(served);
+    if !behaviour.service_time.is_zero() {
+        let turn = match &state.workers {
+            Some(workers) => workers.acquire().await.ok(),
+            None => None,
+        };
+        tokio::time::sleep(behaviour.service_time).await;
+        drop(turn);
+    }
+    let body = match behaviour.response_bytes {
+        Some(bytes) => body::full(vec![b'y'; bytes]),
+        None => body::full(state.cluster.clone()),
+    };
+    let mut response = Response::new(body);
+    let status = StatusCode::from_u16(behaviour.status);
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    add_headers(&mut response, &state, &behaviour, &headers);
+    Ok(response)
+}
+
+/// Counts the body as it arrives, so that a large one is never held.
+async fn read(mut body: Incoming, mut served: Served) -> Served {
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => served.body_bytes += frame.data_ref().map_or(0, |data| data.len()),
+            Err(_) => {
+                served.aborted = true;
+                break;
+            }
+        }
+    }
+    served
+}
+
+fn add_headers(
+    response: &mut Response<Body>,
+    state: &State,
+    behaviour: &Behaviour,
+    request: &HeaderMap,
+) {
+    let mut add = |name: &str, value: &[u8]| {
+        let name = hyper::header::HeaderName::from_bytes(name.as_bytes());
+        let value = hyper::header::HeaderValue::from_bytes(value);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            response.headers_mut().append(name, value);
+        }
+    };
+    add(SERVED_BY, state.cluster.as_bytes());
+    for (name, value) in &behaviour.headers {
+        add(name, value.as_bytes());
+    }
+    for name in &behaviour.pass_on {
+        if let Some(value) = request.get(name) {
+            add(name, value.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A sidecar's bootstrap: who it is (as Istio's agent tells Envoy), where its configuration lies.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::address::ADMIN_PORT;
+use crate::listeners::file_source;
+
+/// Who a sidecar is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) workload: String,
+    pub(crate) namespace: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) cluster: String,
+    pub(crate) region: String,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// The metric labels that `sidecar.istio.io/extraStatTags` names for Spillway.
+const EXTRA_STAT_TAGS: [&str; 6] = ["service", "reason", "target", "cluster", "class", "side"];
+
+pub(crate) fn bootstrap(identity: &Identity, folder: &Path, extra_stat_tags: bool) -> Value {
+    let tags: Vec<Value> = EXTRA_STAT_TAGS
+        .iter()
+        .filter(|_| extra_stat_tags)
+        .map(|tag| json!({"tag_name": tag, "regex": format!("({tag}=\\.=(.*?);\\.;)")}))
+        .collect();
+    json!({
+        "node": node(identity),
+        "admin": {"address": {"socket_address": {
+            "address": identity.address.to_string(),
+            "port_value": ADMIN_PORT,
+        }}},
+        "stats_config": {"use_all_default_tags": false, "stats_tags": tags},
+        "dynamic_resources": {
+            "lds_config": file_source(folder, "lds.json"),
+            "cds_config": file_source(folder, "cds.json"),
+        },
+    })
+}
+
+fn node(identity: &Identity) -> Value {
+    let Identity {
+        name,
+        workload,
+        namespace,
+        address,
+        ..
+    } = identity;
+    json!({
+        "id": format!("sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"),
+        "cluster": format!("{workload}.{namespace}"),
+        "locality": {"region": identity.region},
+        "metadata": {
+            "CLUSTER_ID": identity.cluster,
+            "INSTANCE_IPS": address.to_string(),
+            "ISTIO_VERSION": "1.31.0",
+            "LABELS": identity.labels,
+            "MESH_ID": "cluster.local",
+            "NAME": name,
+            "NAMESPACE": namespace,
+            "OWNER": format!("kubernetes://apis/apps/v1/namespaces/{namespace}/deployments/{workload}"),
+            "WORKLOAD_NAME": workload,
+        },
+    })
+}

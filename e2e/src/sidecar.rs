@@ -1,0 +1,480 @@
+//! One Envoy process with its folder of configuration.
+//!
+//! All configuration but the bootstrap is dynamic, as under istiod: listeners, clusters, routes,
+//! endpoints and plugins lie in one file each. A file is replaced by renaming another to it, which
+//! is what Envoy watches for, and [`Sidecar::push`] waits until Envoy's own counters say that the
+//! new one was taken over.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::address::ADMIN_PORT;
+use crate::bootstrap::{Identity, bootstrap};
+use crate::client::{Call, HttpClient, Target};
+use crate::listeners::ACCESS_LOG;
+use crate::locks::locked;
+use crate::policy::Side;
+use crate::process::Process;
+use crate::topology::ProxyOptions;
+
+/// How long anything that should happen soon may take on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A sidecar; its Envoy ends when this is dropped.
+#[derive(Debug)]
+pub struct Sidecar {
+    process: Option<Process>,
+    identity: Identity,
+    options: ProxyOptions,
+    sides: Vec<Side>,
+    outbound: bool,
+    folder: PathBuf,
+    admin: HttpClient,
+    /// Envoy's count of plugin configurations taken over, when the last one was written.
+    reloads_before: Mutex<BTreeMap<Side, u64>>,
+}
+
+impl Sidecar {
+    /// Makes the folder and the bootstrap; configuration is to be written before it is started.
+    pub(crate) fn prepare(
+        identity: Identity,
+        options: ProxyOptions,
+        sides: Vec<Side>,
+        outbound: bool,
+        folder: PathBuf,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let document = bootstrap(&identity, &folder, options.extra_stat_tags);
+        std::fs::write(folder.join("bootstrap.json"), document.to_string())?;
+        let address = SocketAddr::from((identity.address, ADMIN_PORT));
+        let host = address.to_string();
+        let admin = HttpClient::new(&Target {
+            address,
+            host,
+            http2: false,
+        });
+        let reloads_before = Mutex::default();
+        Ok(Self {
+            process: None,
+            identity,
+            options,
+            sides,
+            outbound,
+            folder,
+            admin,
+            reloads_before,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// The cluster that it is in.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.identity.cluster
+    }
+
+    /// Its address, as a pod's.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.identity.address
+    }
+
+    /// How it is run.
+    #[must_use]
+    pub fn options(&self) -> &ProxyOptions {
+        &self.options
+    }
+
+    /// The folder of its files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The plugins that its listeners have, when the mesh has a filter and this sidecar takes it.
+    #[must_use]
+    pub fn sides(&self) -> &[Side] {
+        &self.sides
+    }
+
+    /// Whether it has outbound listeners.
+    #[must_use]
+    pub fn is_outbound(&self) -> bool {
+        self.outbound
+    }
+
+    /// Starts Envoy without waiting for it.
+    pub(crate) fn launch(&mut self) -> Result<()> {
+        let envoy = crate::artefacts::envoy(&self.options.envoy)?;
+        let bootstrap = self.folder.join("bootstrap.json");
+        let arguments = [
+            "-c",
+            &bootstrap.to_string_lossy(),
+            "--concurrency",
+            &self.options.concurrency.to_string(),
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "--component-log-level",
+            "wasm:info",
+            "--file-flush-interval-msec",
+            "50",
+            "--drain-time-s",
+            "1",
+            "--parent-shutdown-time-s",
+            "2",
+        ];
+        let arguments = arguments.map(ToOwned::to_owned);
+        self.process = Some(Process::start(
+            &envoy,
+            &arguments,
+            &self.folder.join("envoy.log"),
+        )?);
+        Ok(())
+    }
+
+    /// Waits until Envoy has all its configuration and listens.
+    pub(crate) async fn wait_ready(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            ensure!(
+                self.is_running(),
+                "{} ended: {}",
+                self.name(),
+                self.end_of_log()
+            );
+            if self
+                .admin
+                .call(&Call::get("/ready"))
+                .await
+                .is_ok_and(|one| one.status == 200)
+            {
+                return self.check_accepted().await;
+            }
+            if begin.elapsed() > DEADLINE {
+                bail!("{} is not ready: {}", self.name(), self.end_of_log());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Envoy is ready, too, with a configuration that it refused.
+    async fn check_accepted(&self) -> Result<()> {
+        for counter in [
+            "listener_manager.lds.update_rejected",
+            "cluster_manager.cds.update_rejected",
+        ] {
+            let refused = self.stat(counter).await?;
+            ensure!(
+                refused == 0,
+                "{}: {counter} is {refused}: {}",
+                self.name(),
+                self.end_of_log()
+            );
+        }
+        Ok(())
+    }
+
+    /// Starts Envoy, if it does not run, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When Envoy cannot be started, ends, or is not ready in time; with the end of its log.
+    pub async fn start(&mut self) -> Result<()> {
+        if !self.is_running() {
+            self.launch()?;
+        }
+        self.wait_ready().await
+    }
+
+    /// Kills Envoy, as when a node fails: connections break, requests in flight are lost.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks Envoy to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> Result<()> {
+        if self.is_running() {
+            // The connection may break before the answer is there.
+            let _ = self.admin_post("/quitquitquit").await;
+        }
+        let begin = Instant::now();
+        while self.is_running() {
+            ensure!(begin.elapsed() < DEADLINE, "{} does not end", self.name());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.process = None;
+        Ok(())
+    }
+
+    /// Whether Envoy runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
+    }
+
+    /// Envoy's process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// User and system time that Envoy has used, to 10 ms.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        self.running()?.cpu_time()
+    }
+
+    /// Envoy's resident memory in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resident_memory(&self) -> Result<u64> {
+        self.running()?.resident_memory()
+    }
+
+    fn running(&self) -> Result<&Process> {
+        self.process
+            .as_ref()
+            .with_context(|| format!("{} does not run", self.name()))
+    }
+
+    /// What Envoy has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        // No file: nothing was logged.
+        std::fs::read_to_string(self.folder.join("envoy.log")).unwrap_or_default()
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().rev().take(15).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The access log so far: one object for each request that has ended, at most some 50 ms late.
+    ///
+    /// # Errors
+    /// When a line is no JSON.
+    pub fn access_log(&self) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.folder.join(ACCESS_LOG)).unwrap_or_default();
+        // What follows the last line's end is still being written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
+    /// Answers of the admin interface to a GET.
+    ///
+    /// # Errors
+    /// When Envoy does not answer with success.
+    pub async fn admin_get(&self, path: &str) -> Result<String> {
+        self.admin_call(Call::get(path)).await
+    }
+
+    /// Answers of the admin interface to a POST.
+    ///
+    /// # Errors
+    /// When Envoy does not answer with success.
+    pub async fn admin_post(&self, path: &str) -> Result<String> {
+        self.admin_call(Call {
+            method: Method::POST,
+            ..Call::get(path)
+        })
+        .await
+    }
+
+    async fn admin_call(&self, call: Call) -> Result<String> {
+        let answer = self.admin.call(&call.timeout(DEADLINE)).await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(
+            answer.status.is_success(),
+            "{}: {} {text}",
+            self.name(),
+            answer.status
+        );
+        Ok(text)
+    }
+
+    /// Counters and gauges whose name matches the regular expression.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
+        let text = self
+            .admin_get(&format!("/stats?filter={}", percent_encoded(filter)))
+            .await?;
+        let stats = text.lines().filter_map(|line| {
+            let (name, value) = line.rsplit_once(": ")?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        Ok(stats.collect())
+    }
+
+    /// One counter or gauge; 0 when Envoy has none of this name.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        let escaped: String = name
+            .chars()
+            .flat_map(|c| {
+                let special = !c.is_ascii_alphanumeric() && c != '_';
+                special.then_some('\\').into_iter().chain([c])
+            })
+            .collect();
+        let stats = self.stats(&format!("^{escaped}$")).await?;
+        Ok(stats.get(name).copied().unwrap_or(0))
+    }
+
+    /// All statistics in Prometheus' text form.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn prometheus(&self) -> Result<String> {
+        self.admin_get("/stats/prometheus").await
+    }
+
+    /// The configuration that is in force, endpoints included.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn config_dump(&self) -> Result<Value> {
+        Ok(serde_json::from_str(
+            &self.admin_get("/config_dump?include_eds").await?,
+        )?)
+    }
+
+    /// What Envoy's allocator says of its memory.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn memory(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.admin_get("/memory").await?)?)
+    }
+
+    /// Waits until the counter or gauge satisfies `wanted`; gives its value.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn wait_stat(&self, name: &str, wanted: impl Fn(u64) -> bool) -> Result<u64> {
+        let begin = Instant::now();
+        loop {
+            let value = self.stat(name).await?;
+            if wanted(value) {
+                return Ok(value);
+            }
+            if begin.elapsed() > DEADLINE {
+                bail!(
+                    "{}: {name} is still {value}; {}",
+                    self.name(),
+                    self.end_of_log()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Replaces a file of resources as a whole; tells whether its content changed. Envoy notices,
+    /// but not before this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, file: &str, resources: &[Value]) -> Result<bool> {
+        let path = self.folder.join(file);
+        let text = json!({"resources": resources}).to_string();
+        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            return Ok(false);
+        }
+        let new = self.folder.join(format!("{file}.new"));
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, &path)?;
+        Ok(true)
+    }
+
+    /// As [`Self::write`], and where Envoy runs and something changed, waits until this counter of
+    /// updates has risen.
+    ///
+    /// # Errors
+    /// When it cannot be written, or Envoy does not take it over in time.
+    pub async fn push(&self, file: &str, resources: &[Value], counter: &str) -> Result<()> {
+        if self.process.is_none() {
+            self.write(file, resources)?;
+            return Ok(());
+        }
+        let before = self.stat(counter).await?;
+        if self.write(file, resources)? {
+            self.wait_stat(counter, |now| now > before).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a plugin; [`Self::wait_plugins`] waits until it is in force.
+    pub(crate) async fn write_plugin(&self, side: Side, plugin: Value) -> Result<()> {
+        let before = match &self.process {
+            Some(_) => Some(self.stat(&reload_counter(side)).await?),
+            None => None,
+        };
+        if self.write(&crate::listeners::plugin_file(side), &[plugin])?
+            && let Some(before) = before
+        {
+            locked(&self.reloads_before).insert(side, before);
+        }
+        Ok(())
+    }
+
+    /// Waits until every worker thread has the plugins that were written last. Envoy counts a
+    /// reload only when all threads have taken it over.
+    ///
+    /// # Errors
+    /// When Envoy does not take them over in time, for example since the code is no module.
+    pub async fn wait_plugins(&self) -> Result<()> {
+        if self.process.is_none() {
+            return Ok(());
+        }
+        let waiting = locked(&self.reloads_before).clone();
+        for (side, before) in waiting {
+            self.wait_stat(&reload_counter(side), |now| now > before)
+                .await?;
+            locked(&self.reloads_before).remove(&side);
+        }
+        Ok(())
+    }
+}
+
+fn reload_counter(side: Side) -> String {
+    format!(
+        "extension_config_discovery.http_filter.{}.config_reload",
+        side.plugin()
+    )
+}
+
+/// Everything but letters and digits, as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
