@@ -22,7 +22,7 @@ pub(crate) struct Identity {
 }
 
 /// The metric labels that `sidecar.istio.io/extraStatTags` names for Spillway.
-const EXTRA_STAT_TAGS: [&str; 6] = ["service", "reason", "target", "cluster", "class", "side"];
+const EXTRA_STAT_TAGS: [&str; 6] = ["service", "side", "reason", "target", "verdict", "class"];
 
 pub(crate) fn bootstrap(identity: &Identity, folder: &Path, extra_stat_tags: bool) -> Value {
     let tags: Vec<Value> = EXTRA_STAT_TAGS

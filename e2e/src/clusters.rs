@@ -6,6 +6,8 @@
 //! priority 0 and all others the next, so that it falls back, and so that a bounced request, which
 //! is retried in the next priority, reaches another cluster.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::routes::duration;
@@ -14,17 +16,14 @@ use crate::topology::{Announced, OutlierDetection, Protocol, Service, Topology};
 /// A cluster of Envoy and the endpoints that discovery gives it.
 pub(crate) struct OutboundCluster {
     pub(crate) name: String,
+    pub(crate) eds_file: String,
     pub(crate) cluster: Value,
     pub(crate) assignment: Value,
 }
 
-/// The clusters of every service as a sidecar in `own` sees them; `eds_file` tells where the load
-/// assignment of the cluster with this number lies.
-pub(crate) fn outbound(
-    topology: &Topology,
-    own: &str,
-    eds_file: impl Fn(usize) -> String,
-) -> Vec<OutboundCluster> {
+/// The clusters of every service as a sidecar in `own` sees them; their load assignments lie in
+/// files in `folder`.
+pub(crate) fn outbound(topology: &Topology, own: &str, folder: &Path) -> Vec<OutboundCluster> {
     let mut clusters = Vec::new();
     for service in &topology.services {
         let home = service.home.clone().unwrap_or_else(|| own.to_owned());
@@ -37,7 +36,8 @@ pub(crate) fn outbound(
         }
         for (subset, first) in subsets {
             let name = service.outbound_cluster(&subset);
-            let file = eds_file(clusters.len());
+            let eds_file = format!("eds-{}.json", name.replace('|', "_"));
+            let path = folder.join(&eds_file);
             // The service itself belongs to the user: the DestinationRule configures its subsets.
             let outlier = service
                 .outlier_detection
@@ -45,8 +45,9 @@ pub(crate) fn outbound(
                 .filter(|_| first.is_some());
             let first = first.filter(|_| outlier.is_some());
             clusters.push(OutboundCluster {
-                cluster: outbound_cluster(service, &name, &file, outlier),
+                cluster: outbound_cluster(service, &name, &path, outlier),
                 assignment: load_assignment(topology, service, &name, first.as_deref()),
+                eds_file,
                 name,
             });
         }
@@ -57,7 +58,7 @@ pub(crate) fn outbound(
 fn outbound_cluster(
     service: &Service,
     name: &str,
-    eds_file: &str,
+    eds_file: &Path,
     outlier: Option<&OutlierDetection>,
 ) -> Value {
     let mut cluster = json!({

@@ -69,7 +69,7 @@ fn route(service: &Service, name: &str, subset: &str, matched: &Value) -> Value 
     let mut action = json!({
         "cluster": service.outbound_cluster(subset),
         "timeout": "0s",
-        "max_grpc_timeout": "0s",
+        "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
     });
     if let (Some(retries), Some(action)) = (&service.retries, action.as_object_mut()) {
         action.insert("retry_policy".to_owned(), retry_policy(retries));

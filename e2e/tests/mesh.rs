@@ -1,8 +1,10 @@
 //! The mesh itself, with real Envoys and without the filter: what every other test stands on.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt};
 use spillway_e2e::app::grpc::{self, GrpcCall};
 use spillway_e2e::app::{Behaviour, ws};
@@ -10,6 +12,7 @@ use spillway_e2e::client::{Call, HttpClient, Payload};
 use spillway_e2e::load::{Arrivals, Load};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::DEFAULT_TOKEN;
+use spillway_e2e::sidecar::Sidecar;
 use spillway_e2e::topology::{EndpointSpec, Protocol, Service};
 
 const HOST: &str = "worker-service.default.svc.cluster.local";
@@ -123,6 +126,12 @@ async fn a_changed_service_changes_routes_endpoints_and_protocol_at_run_time() -
     assert_eq!(
         client.call(&to_burst("/")).await?.served_by(),
         Some("primary")
+    );
+    mesh.change_service(HOST, |service| service.rungs = None)
+        .await?;
+    assert_eq!(
+        client.call(&to_burst("/")).await?.served_by(),
+        Some("burst")
     );
     // Endpoints: burst is home to everybody.
     mesh.change_service(HOST, |service| service.home = Some("burst".to_owned()))
@@ -347,21 +356,69 @@ async fn a_sidecar_tells_its_statistics_configuration_memory_and_time() -> Resul
 async fn nothing_is_left_when_the_mesh_is_dropped() -> Result<()> {
     let mesh = two_clusters(Service::worker()).start().await?;
     let folder = mesh.folder().to_owned();
-    let pids: Vec<_> = mesh
-        .sidecars()
-        .filter_map(|sidecar| sidecar.pid())
-        .collect();
+    let pids: Vec<_> = mesh.sidecars().filter_map(Sidecar::pid).collect();
     assert_eq!(pids.len(), 4);
+    assert!(pids.iter().all(|pid| is_envoy(*pid)));
     let client = HttpClient::new(&mesh.target("shop")?);
     drop(mesh);
     for pid in pids {
-        let command = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        assert!(
-            !command.is_ok_and(|name| name.starts_with("envoy")),
-            "{pid} still runs"
-        );
+        assert!(!is_envoy(pid), "{pid} still runs");
     }
     assert!(!folder.exists());
     assert!(client.call(&Call::get("/")).await.is_err());
     Ok(())
+}
+
+/// Set in the process that is killed while it has a mesh.
+const ABANDON: &str = "SPILLWAY_E2E_ABANDON";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_when_the_process_is_killed() -> Result<()> {
+    if std::env::var_os(ABANDON).is_some() {
+        let mesh = two_clusters(Service::worker()).start().await?;
+        let pids = mesh.sidecars().filter_map(Sidecar::pid);
+        let pids = pids
+            .map(|pid| pid.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        println!("left {} {pids}", mesh.folder().display());
+        // Until it is killed.
+        std::future::pending::<()>().await;
+    }
+    let mut child = Command::new(std::env::current_exe()?)
+        .args([
+            "--exact",
+            "nothing_is_left_when_the_process_is_killed",
+            "--nocapture",
+        ])
+        .env(ABANDON, "1")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // libtest writes on the same line before it.
+    let line = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("left /"));
+    child.kill()?;
+    child.wait()?;
+    let line = line.context("no mesh was started")?;
+    let mut words = line.split_once("left ").unwrap().1.split(' ');
+    std::fs::remove_dir_all(words.next().unwrap())?;
+    let pids: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>()?;
+    assert_eq!(pids.len(), 4);
+    let began = Instant::now();
+    while let Some(pid) = pids.iter().find(|pid| is_envoy(**pid)) {
+        ensure!(
+            began.elapsed() < Duration::from_secs(10),
+            "{pid} still runs"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+fn is_envoy(pid: u32) -> bool {
+    // A process that has ended, but whom nobody has waited for yet, has no command line.
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).contains("envoy")
 }

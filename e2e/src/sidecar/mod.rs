@@ -5,6 +5,9 @@
 //! is what Envoy watches for, and [`Sidecar::push`] waits until Envoy's own counters say that the
 //! new one was taken over.
 
+mod admin;
+mod files;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,9 +15,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::files::Update;
 use crate::address::ADMIN_PORT;
 use crate::bootstrap::{Identity, bootstrap};
 use crate::client::{Call, HttpClient, Target};
@@ -37,8 +40,8 @@ pub struct Sidecar {
     outbound: bool,
     folder: PathBuf,
     admin: HttpClient,
-    /// Envoy's count of plugin configurations taken over, when the last one was written.
-    reloads_before: Mutex<BTreeMap<Side, u64>>,
+    /// The plugins that were written last, as long as nobody has waited for them.
+    reloads: Mutex<BTreeMap<Side, Update>>,
 }
 
 impl Sidecar {
@@ -60,7 +63,7 @@ impl Sidecar {
             host,
             http2: false,
         });
-        let reloads_before = Mutex::default();
+        let reloads = Mutex::default();
         Ok(Self {
             process: None,
             identity,
@@ -69,7 +72,7 @@ impl Sidecar {
             outbound,
             folder,
             admin,
-            reloads_before,
+            reloads,
         })
     }
 
@@ -137,6 +140,8 @@ impl Sidecar {
             "2",
         ];
         let arguments = arguments.map(ToOwned::to_owned);
+        // Envoy counts from 0 again.
+        locked(&self.reloads).clear();
         self.process = Some(Process::start(
             &envoy,
             &arguments,
@@ -280,201 +285,4 @@ impl Sidecar {
             .map(|line| Ok(serde_json::from_str(line)?))
             .collect()
     }
-
-    /// Answers of the admin interface to a GET.
-    ///
-    /// # Errors
-    /// When Envoy does not answer with success.
-    pub async fn admin_get(&self, path: &str) -> Result<String> {
-        self.admin_call(Call::get(path)).await
-    }
-
-    /// Answers of the admin interface to a POST.
-    ///
-    /// # Errors
-    /// When Envoy does not answer with success.
-    pub async fn admin_post(&self, path: &str) -> Result<String> {
-        self.admin_call(Call {
-            method: Method::POST,
-            ..Call::get(path)
-        })
-        .await
-    }
-
-    async fn admin_call(&self, call: Call) -> Result<String> {
-        let answer = self.admin.call(&call.timeout(DEADLINE)).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        ensure!(
-            answer.status.is_success(),
-            "{}: {} {text}",
-            self.name(),
-            answer.status
-        );
-        Ok(text)
-    }
-
-    /// Counters and gauges whose name matches the regular expression.
-    ///
-    /// # Errors
-    /// When Envoy does not answer.
-    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>> {
-        let text = self
-            .admin_get(&format!("/stats?filter={}", percent_encoded(filter)))
-            .await?;
-        let stats = text.lines().filter_map(|line| {
-            let (name, value) = line.rsplit_once(": ")?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(stats.collect())
-    }
-
-    /// One counter or gauge; 0 when Envoy has none of this name.
-    ///
-    /// # Errors
-    /// When Envoy does not answer.
-    pub async fn stat(&self, name: &str) -> Result<u64> {
-        let escaped: String = name
-            .chars()
-            .flat_map(|c| {
-                let special = !c.is_ascii_alphanumeric() && c != '_';
-                special.then_some('\\').into_iter().chain([c])
-            })
-            .collect();
-        let stats = self.stats(&format!("^{escaped}$")).await?;
-        Ok(stats.get(name).copied().unwrap_or(0))
-    }
-
-    /// All statistics in Prometheus' text form.
-    ///
-    /// # Errors
-    /// When Envoy does not answer.
-    pub async fn prometheus(&self) -> Result<String> {
-        self.admin_get("/stats/prometheus").await
-    }
-
-    /// The configuration that is in force, endpoints included.
-    ///
-    /// # Errors
-    /// When Envoy does not answer.
-    pub async fn config_dump(&self) -> Result<Value> {
-        Ok(serde_json::from_str(
-            &self.admin_get("/config_dump?include_eds").await?,
-        )?)
-    }
-
-    /// What Envoy's allocator says of its memory.
-    ///
-    /// # Errors
-    /// When Envoy does not answer.
-    pub async fn memory(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&self.admin_get("/memory").await?)?)
-    }
-
-    /// Waits until the counter or gauge satisfies `wanted`; gives its value.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub async fn wait_stat(&self, name: &str, wanted: impl Fn(u64) -> bool) -> Result<u64> {
-        let begin = Instant::now();
-        loop {
-            let value = self.stat(name).await?;
-            if wanted(value) {
-                return Ok(value);
-            }
-            if begin.elapsed() > DEADLINE {
-                bail!(
-                    "{}: {name} is still {value}; {}",
-                    self.name(),
-                    self.end_of_log()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Replaces a file of resources as a whole; tells whether its content changed. Envoy notices,
-    /// but not before this returns.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, file: &str, resources: &[Value]) -> Result<bool> {
-        let path = self.folder.join(file);
-        let text = json!({"resources": resources}).to_string();
-        if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
-            return Ok(false);
-        }
-        let new = self.folder.join(format!("{file}.new"));
-        std::fs::write(&new, text)?;
-        std::fs::rename(&new, &path)?;
-        Ok(true)
-    }
-
-    /// As [`Self::write`], and where Envoy runs and something changed, waits until this counter of
-    /// updates has risen.
-    ///
-    /// # Errors
-    /// When it cannot be written, or Envoy does not take it over in time.
-    pub async fn push(&self, file: &str, resources: &[Value], counter: &str) -> Result<()> {
-        if self.process.is_none() {
-            self.write(file, resources)?;
-            return Ok(());
-        }
-        let before = self.stat(counter).await?;
-        if self.write(file, resources)? {
-            self.wait_stat(counter, |now| now > before).await?;
-        }
-        Ok(())
-    }
-
-    /// Replaces a plugin; [`Self::wait_plugins`] waits until it is in force.
-    pub(crate) async fn write_plugin(&self, side: Side, plugin: Value) -> Result<()> {
-        let before = match &self.process {
-            Some(_) => Some(self.stat(&reload_counter(side)).await?),
-            None => None,
-        };
-        if self.write(&crate::listeners::plugin_file(side), &[plugin])?
-            && let Some(before) = before
-        {
-            locked(&self.reloads_before).insert(side, before);
-        }
-        Ok(())
-    }
-
-    /// Waits until every worker thread has the plugins that were written last. Envoy counts a
-    /// reload only when all threads have taken it over.
-    ///
-    /// # Errors
-    /// When Envoy does not take them over in time, for example since the code is no module.
-    pub async fn wait_plugins(&self) -> Result<()> {
-        if self.process.is_none() {
-            return Ok(());
-        }
-        let waiting = locked(&self.reloads_before).clone();
-        for (side, before) in waiting {
-            self.wait_stat(&reload_counter(side), |now| now > before)
-                .await?;
-            locked(&self.reloads_before).remove(&side);
-        }
-        Ok(())
-    }
-}
-
-fn reload_counter(side: Side) -> String {
-    format!(
-        "extension_config_discovery.http_filter.{}.config_reload",
-        side.plugin()
-    )
-}
-
-/// Everything but letters and digits, as `%XX`.
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }
