@@ -29,6 +29,7 @@ pub mod rate;
 pub mod record;
 pub mod server;
 pub mod switch;
+pub mod table;
 
 /// Times that a request goes to one priority before its Envoy moves to the next: Istio's
 /// `retryRemoteLocalities` writes `previous_priorities` with this `update_frequency`.

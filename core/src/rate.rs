@@ -3,7 +3,6 @@
 //! A rate is kept as its interval in nanoseconds, rounded up: the gate then admits at most the
 //! rate, never a little more, in every window.
 
-use alloc::string::String;
 use core::fmt;
 use core::num::NonZeroU32;
 
@@ -105,13 +104,6 @@ impl fmt::Display for Rate {
 impl serde::Serialize for Rate {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Rate {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
     }
 }
 

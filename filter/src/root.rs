@@ -5,14 +5,14 @@
 //! name, and every root context of that plugin works on the same slot: rates and switches go on,
 //! and a configuration that cannot be read leaves the last good one in force.
 
-use core::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use core::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 use spillway_core::config::{Config, Side};
 use spillway_core::record::{Reader, Record, Writer};
+use spillway_core::table::Table;
 
 use crate::caller::{CallerPolicy, CallerStream};
 use crate::host::{self, path};
@@ -24,7 +24,7 @@ use crate::shared::Key;
 const TICK: u32 = 100;
 
 thread_local! {
-    static SLOTS: RefCell<BTreeMap<Box<[u8]>, Rc<Slot>>> = const { RefCell::new(BTreeMap::new()) };
+    static SLOTS: RefCell<Table<Rc<Slot>>> = RefCell::default();
 }
 
 /// A configuration in force, with the state of its policies.
@@ -43,7 +43,7 @@ pub(crate) struct Slot {
     pub(crate) now: Cell<u64>,
     /// For header values: grown once.
     pub(crate) buffer: RefCell<Vec<u8>>,
-    errors: RefCell<BTreeMap<String, Counter>>,
+    errors: OnceCell<Counter>,
 }
 
 impl Slot {
@@ -80,11 +80,7 @@ impl Slot {
             }
             Err(errors) => {
                 let count = name("spillway_config_errors", &[("plugin", plugin)]);
-                let mut counters = self.errors.borrow_mut();
-                counters
-                    .entry(count.clone())
-                    .or_insert_with(|| Counter::new(count))
-                    .add(1);
+                self.errors.get_or_init(|| Counter::new(count)).add(1);
                 let kept = match &*self.active.borrow() {
                     Some(active) => {
                         format!("generation {} stays in force", active.config.generation)
@@ -102,8 +98,8 @@ impl Slot {
 
     fn tick(&self) {
         let now = self.read_clock();
-        for counter in self.errors.borrow().values() {
-            counter.flush();
+        if let Some(errors) = self.errors.get() {
+            errors.flush();
         }
         let Some(active) = self.active.borrow().clone() else {
             return;
@@ -170,18 +166,17 @@ impl Context for Root {}
 impl RootContext for Root {
     /// Never answers false: Envoy would keep a plugin that failed, and its cached base VM with it.
     fn on_configure(&mut self, size: usize) -> bool {
-        let mut id = Vec::new();
-        for part in [path::PLUGIN_ROOT_ID, path::PLUGIN_NAME] {
-            id.extend_from_slice(&host::property(part).ok().flatten().unwrap_or_default());
-            id.push(0);
-        }
+        let id = host::property(path::PLUGIN_ROOT_ID)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let plugin: String = String::from_utf8_lossy(&id)
             .chars()
-            .take_while(|c| *c != '\0')
-            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .filter(|c| c.is_ascii_alphanumeric() || "._-/".contains(*c))
             .take(64)
             .collect();
-        self.slot = SLOTS.with_borrow_mut(|slots| slots.entry(id.into()).or_default().clone());
+        let slot = SLOTS.with_borrow_mut(|slots| slots.entry(&plugin).cloned());
+        self.slot = slot.unwrap_or_default();
         let document = host::plugin_configuration(size)
             .ok()
             .flatten()

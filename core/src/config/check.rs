@@ -1,106 +1,41 @@
 //! From the wire form to the parsed form, with every error on the way.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use super::parsed::{Config, Mode, Override, Policy, Rung, Workload};
-use super::{ConfigError, ConfigErrors, MAX_BYTES, wire};
+use super::read::{self, Errors};
+use super::{ConfigErrors, wire};
 use crate::caller::Force;
 use crate::header::Hop;
 use crate::rate::{Capacity, RateLimit, SECOND};
 use crate::switch;
+use crate::table::Table;
 
 const MAX_CLUSTERS: usize = 4_096;
 const MAX_POLICIES: usize = 1_024;
 const MAX_RUNGS: usize = 8;
 
-#[derive(Default)]
-struct Errors(Vec<ConfigError>);
-
-impl Errors {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(ConfigError {
-            path: path.into(),
-            message: message.into(),
-        });
-    }
-
-    fn require(&mut self, holds: bool, path: impl Into<String>, message: &str) {
-        if !holds {
-            self.add(path, message);
-        }
-    }
-}
-
 pub(super) fn parse(document: &[u8], own: &str) -> Result<Config, ConfigErrors> {
     let mut errors = Errors::default();
-    if document.len() > MAX_BYTES {
-        errors.add(
-            "",
-            format!("has {} bytes; write at most {MAX_BYTES}", document.len()),
-        );
-        return Err(ConfigErrors(errors.0));
-    }
-    let mut from = serde_json::Deserializer::from_slice(document);
-    let wire: wire::Document = match serde_path_to_error::deserialize(&mut from) {
-        Ok(wire) => wire,
-        Err(e) => {
-            errors.add(path_of(&e), e.into_inner().to_string());
-            return Err(ConfigErrors(errors.0));
-        }
-    };
-    if let Err(e) = from.end() {
-        errors.add("", e.to_string());
-    }
+    let wire = read::document(document, &mut errors);
     document_rules(&wire, &mut errors);
-    let mut policies = Vec::new();
-    for (i, value) in wire.policies.iter().take(MAX_POLICIES).enumerate() {
-        let path = format!("policies[{i}]");
-        match serde_path_to_error::deserialize::<_, wire::Policy>(value) {
-            Ok(policy) => {
-                policy_rules(&policy, &path, &wire, &mut errors);
-                policies.push(policy);
-            }
-            Err(e) => {
-                let inner = path_of(&e);
-                let dot = if inner.is_empty() || inner.starts_with('[') {
-                    ""
-                } else {
-                    "."
-                };
-                errors.add(format!("{path}{dot}{inner}"), e.into_inner().to_string());
-            }
+    if !errors.gaps() {
+        for (i, policy) in wire.policies.iter().enumerate() {
+            policy_rules(policy, &format!("policies[{i}]"), &wire, &mut errors);
         }
+        meetings(&wire.policies, &mut errors);
     }
-    meetings(&policies, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(ConfigErrors(errors.0));
-    }
-    Ok(build(wire, policies, own))
-}
-
-fn path_of(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let path = error.path().to_string();
-    if path == "." { String::new() } else { path }
+    errors.none()?;
+    Ok(build(wire, own))
 }
 
 fn document_rules(wire: &wire::Document, errors: &mut Errors) {
     errors.require(
-        wire.version == wire::VERSION,
-        "version",
-        "write 1, the version that this filter reads",
-    );
-    errors.require(
-        wire.generation <= 1 << 53,
-        "generation",
-        "write at most 2^53",
-    );
-    errors.require(
         (1..=2).contains(&wire.tokens.len()),
-        "tokens",
+        &["tokens"],
         "write one token, or two while they are rotated",
     );
     for (i, token) in wire.tokens.iter().enumerate() {
@@ -110,7 +45,7 @@ fn document_rules(wire: &wire::Document, errors: &mut Errors) {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         errors.require(
             good,
-            format!("tokens[{i}]"),
+            &[&format!("tokens[{i}]")],
             "write 8 to 64 of A-Z a-z 0-9 _ -",
         );
     }
@@ -121,7 +56,7 @@ fn document_rules(wire: &wire::Document, errors: &mut Errors) {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     errors.require(
         good,
-        "prefixHeader",
+        &["prefixHeader"],
         "write a header name of a-z 0-9 -, at most 64 long",
     );
     let taken = [
@@ -135,17 +70,17 @@ fn document_rules(wire: &wire::Document, errors: &mut Errors) {
         || RESERVED.contains(&name.as_str());
     errors.require(
         !taken,
-        "prefixHeader",
+        &["prefixHeader"],
         "write a name that HTTP, Envoy and Spillway do not use themselves",
     );
     errors.require(
         (1..=MAX_CLUSTERS).contains(&wire.clusters.len()),
-        "clusters",
+        &["clusters"],
         "write 1 to 4096 clusters",
     );
-    for (cluster, row) in &wire.clusters {
+    for (cluster, row) in wire.clusters.iter() {
         let path = format!("clusters.{cluster}");
-        errors.require(is_cluster_name(cluster), path.clone(), CLUSTER_NAME);
+        errors.require(is_cluster_name(cluster), &[&path], CLUSTER_NAME);
         let good = row.prefix.len() <= 64
             && row
                 .prefix
@@ -153,13 +88,13 @@ fn document_rules(wire: &wire::Document, errors: &mut Errors) {
                 .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         errors.require(
             good,
-            format!("{path}.prefix"),
+            &[&path, ".prefix"],
             "write at most 64 of A-Z a-z 0-9 . _ -",
         );
     }
     errors.require(
         wire.policies.len() <= MAX_POLICIES,
-        "policies",
+        &["policies"],
         "write at most 1024 policies",
     );
 }
@@ -200,7 +135,7 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
             .id
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    errors.require(good, format!("{path}.id"), "write 1 to 32 of a-z 0-9 -");
+    errors.require(good, &[path, ".id"], "write 1 to 32 of a-z 0-9 -");
     let good = (1..=128).contains(&policy.name.len())
         && policy
             .name
@@ -208,7 +143,7 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
             .all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
     errors.require(
         good,
-        format!("{path}.name"),
+        &[path, ".name"],
         "write 1 to 128 of A-Z a-z 0-9 . _ / -",
     );
     for (i, destination) in policy.destinations.iter().enumerate() {
@@ -220,48 +155,46 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
         errors.require(
             good,
-            format!("{path}.host"),
+            &[&path, ".host"],
             "write a service's full name in lower case",
         );
-        ports(&destination.ports, &path, errors);
     }
     if let Some(workload) = &policy.workload {
         errors.require(
             !workload.labels.is_empty(),
-            format!("{path}.workload.labels"),
+            &[path, ".workload.labels"],
             "write at least one label",
         );
-        ports(&workload.ports, &format!("{path}.workload"), errors);
     }
-    let known = |name: &str| wire.clusters.contains_key(name);
+    let known = |name: &str| wire.clusters.get(name).is_some();
     if let Some(home) = &policy.home {
         errors.require(
             known(home),
-            format!("{path}.home"),
+            &[path, ".home"],
             "write a cluster of the table `clusters`",
         );
     }
     errors.require(
         policy.overflow.len() <= MAX_RUNGS,
-        format!("{path}.overflow"),
+        &[path, ".overflow"],
         "write at most 8 rungs",
     );
-    let mut rungs = BTreeSet::new();
+    let mut rungs = Table::default();
     for (i, rung) in policy.overflow.iter().enumerate() {
         let path = format!("{path}.overflow[{i}].cluster");
         errors.require(
             known(&rung.cluster),
-            path.clone(),
+            &[&path],
             "write a cluster of the table `clusters`",
         );
         errors.require(
-            rungs.insert(&rung.cluster),
-            path.clone(),
+            rungs.insert(rung.cluster.clone(), ()).is_none(),
+            &[&path],
             "is a rung already: leave it out",
         );
         errors.require(
             policy.home.as_ref() != Some(&rung.cluster),
-            path,
+            &[&path],
             "is the home: leave it out",
         );
     }
@@ -276,22 +209,22 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
         ),
         (_, Some(limits)) => errors.require(
             switch::Limits::new(limits.enter, limits.leave).is_some(),
-            format!("{path}.switch.leave"),
+            &[path, ".switch.leave"],
             "write a rate below `enter`",
         ),
         (wire::Mode::Spill, None) => {}
     }
-    for (cluster, row) in &policy.capacity {
+    for (cluster, row) in policy.capacity.iter() {
         let path = format!("{path}.capacity.{cluster}");
         errors.require(
             known(cluster),
-            path.clone(),
+            &[&path],
             "write a cluster of the table `clusters`",
         );
         match row.per_endpoint.xor(row.total) {
             Some(amount) => errors.require(
                 amount.rate.is_some() || amount.concurrency.is_some(),
-                path,
+                &[&path],
                 "write a rate, a concurrency, or both",
             ),
             None => errors.add(path, "write one of `perEndpoint` and `total`"),
@@ -301,44 +234,36 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
         let good = route.path_prefix.starts_with('/') && route.path_prefix.len() <= 1_024;
         errors.require(
             good,
-            format!("{path}.routes[{i}].pathPrefix"),
+            &[&format!("{path}.routes[{i}].pathPrefix")],
             "write a path that begins with /",
-        );
-    }
-}
-
-fn ports(ports: &[u16], path: &str, errors: &mut Errors) {
-    for (i, port) in ports.iter().enumerate() {
-        errors.require(
-            *port > 0,
-            format!("{path}.ports[{i}]"),
-            "write a port from 1 to 65535",
         );
     }
 }
 
 /// Ids are unique, and no two policies claim one destination.
 fn meetings(policies: &[wire::Policy], errors: &mut Errors) {
-    let mut ids = BTreeSet::new();
-    let mut taken: BTreeMap<&str, Vec<(u16, usize)>> = BTreeMap::new();
+    let mut ids = Table::default();
+    let mut taken: Table<Vec<u16>> = Table::default();
     for (i, policy) in policies.iter().enumerate() {
         errors.require(
-            ids.insert(&policy.id),
-            format!("policies[{i}].id"),
+            ids.insert(policy.id.clone(), ()).is_none(),
+            &[&format!("policies[{i}].id")],
             "is another policy's id already",
         );
         for (d, destination) in policy.destinations.iter().enumerate() {
-            let others = taken.entry(&destination.host).or_default();
+            let Some(others) = taken.entry(&destination.host) else {
+                continue;
+            };
             for port in ports_or_all(&destination.ports) {
                 let met = others
                     .iter()
-                    .any(|(p, _)| *p == port || *p == 0 || port == 0);
+                    .any(|other| *other == port || *other == 0 || port == 0);
                 errors.require(
                     !met,
-                    format!("policies[{i}].destinations[{d}]"),
+                    &[&format!("policies[{i}].destinations[{d}]")],
                     "host and port have a policy already: one policy a destination",
                 );
-                others.push((port, i));
+                others.push(port);
             }
         }
     }
@@ -353,7 +278,7 @@ fn ports_or_all(ports: &[u16]) -> Vec<u16> {
     }
 }
 
-fn build(wire: wire::Document, policies: Vec<wire::Policy>, own: &str) -> Config {
+fn build(wire: wire::Document, own: &str) -> Config {
     let own_row = wire.clusters.get(own);
     let mut config = Config {
         generation: wire.generation,
@@ -364,11 +289,11 @@ fn build(wire: wire::Document, policies: Vec<wire::Policy>, own: &str) -> Config
         policies: Vec::new(),
         passed_over: Vec::new(),
         tokens: wire.tokens,
-        by_host: BTreeMap::new(),
-        by_id: BTreeMap::new(),
+        by_host: Table::default(),
+        by_id: Table::default(),
     };
     let token = config.tokens.first().cloned().unwrap_or_default();
-    for policy in policies {
+    for policy in wire.policies {
         let at = config.policies.len();
         let home = match (&policy.home, own_row) {
             (Some(home), _) => home.clone(),
@@ -379,12 +304,10 @@ fn build(wire: wire::Document, policies: Vec<wire::Policy>, own: &str) -> Config
             }
         };
         for destination in &policy.destinations {
-            let ports = config.by_host.entry(destination.host.clone()).or_default();
-            ports.extend(
-                ports_or_all(&destination.ports)
-                    .into_iter()
-                    .map(|port| (port, at)),
-            );
+            if let Some(ports) = config.by_host.entry(&destination.host) {
+                let all = ports_or_all(&destination.ports);
+                ports.extend(all.into_iter().map(|port| (port, at)));
+            }
         }
         config.by_id.insert(policy.id.clone(), at);
         config
@@ -448,7 +371,7 @@ fn build_policy(policy: wire::Policy, home: String, token: &str, own: &str) -> P
         }),
         shed: policy.on_exhausted == wire::OnExhausted::Shed,
         workload: policy.workload.map(|w| Workload {
-            labels: w.labels.into_iter().collect(),
+            labels: w.labels,
             ports: w.ports,
         }),
         id: policy.id,

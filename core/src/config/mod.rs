@@ -6,6 +6,7 @@
 
 mod check;
 mod parsed;
+mod read;
 pub mod wire;
 
 use alloc::string::String;

@@ -1,6 +1,5 @@
 //! The parsed form: what the filter works with, for one cluster.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -9,6 +8,7 @@ use crate::caller::Force;
 use crate::header::Hop;
 use crate::rate::{Capacity, RateLimit};
 use crate::switch;
+use crate::table::Table;
 
 use super::wire::{Bodies, Side};
 
@@ -31,8 +31,8 @@ pub struct Config {
     /// the table.
     pub passed_over: Vec<String>,
     pub(super) tokens: Vec<String>,
-    pub(super) by_host: BTreeMap<String, Vec<(u16, usize)>>,
-    pub(super) by_id: BTreeMap<String, usize>,
+    pub(super) by_host: Table<Vec<(u16, usize)>>,
+    pub(super) by_id: Table<usize>,
 }
 
 /// A policy as one cluster's sidecars see it.
@@ -103,7 +103,7 @@ pub struct Override {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// All of these labels are equal.
-    pub labels: Vec<(String, String)>,
+    pub labels: Table<String>,
     /// The application's ports; none means all.
     pub ports: Vec<u16>,
 }

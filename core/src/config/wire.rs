@@ -1,45 +1,44 @@
-//! The wire form, field by field as it stands in JSON. Unknown fields are refused.
+//! The wire form, field by field as it stands in JSON. Written by serde, read by [`super::read`],
+//! which tells every error and not only the first.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::rate::Rate;
+use crate::table::Table;
 
 /// The version of this form.
 pub const VERSION: u32 = 1;
 
 /// The document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Document {
     /// [`VERSION`].
     pub version: u32,
     /// Counts up with every change; shown as a metric.
-    #[serde(default)]
     pub generation: u64,
     /// Whose side the plugin serves.
     pub side: Side,
     /// The mesh tokens: the first is sent, all are accepted.
     pub tokens: Vec<String>,
     /// The header that carries a cluster's prefix.
-    #[serde(default = "prefix_header", skip_serializing_if = "is_prefix_header")]
+    #[serde(skip_serializing_if = "is_prefix_header")]
     pub prefix_header: String,
     /// What differs by cluster.
-    pub clusters: BTreeMap<String, Cluster>,
-    /// The policies; each is read on its own, so that one error does not hide the next.
-    pub policies: Vec<serde_json::Value>,
+    pub clusters: Table<Cluster>,
+    /// The policies.
+    pub policies: Vec<Policy>,
 }
 
-fn prefix_header() -> String {
-    "x-spillway-prefix".into()
-}
+/// The default of [`Document::prefix_header`].
+pub const PREFIX_HEADER: &str = "x-spillway-prefix";
 
-fn is_prefix_header(name: &String) -> bool {
-    *name == prefix_header()
+fn is_prefix_header(name: &str) -> bool {
+    name == PREFIX_HEADER
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -47,7 +46,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Whose side a plugin serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Side {
     /// The caller's sidecar or gateway, outbound.
     Client,
@@ -56,98 +55,97 @@ pub enum Side {
 }
 
 /// A row of the table of clusters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// Its tag; empty means none.
-    #[serde(default)]
     pub prefix: String,
 }
 
 /// A policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// Travels in the header between sidecars.
     pub id: String,
     /// The label `service` of metrics.
     pub name: String,
     /// Where callers find it.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub destinations: Vec<Destination>,
     /// Which workloads serve it.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub workload: Option<Workload>,
     /// Where requests stay while there is room.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub home: Option<String>,
     /// The rungs, in order.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub overflow: Vec<Overflow>,
     /// Spill or Switch.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub mode: Mode,
     /// Limits of Switch mode.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub switch: Option<SwitchLimits>,
     /// What an endpoint serves, by cluster.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub capacity: BTreeMap<String, Capacity>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub capacity: Table<Capacity>,
     /// Whether requests may be bounced.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub bounce: Bounce,
     /// Which bodies may be bounced.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub bodies: Bodies,
     /// Classes of routes.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub routes: Vec<Route>,
     /// Active or Shadow.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub enforcement: Enforcement,
     /// An override with its end.
-    #[serde(default, rename = "override", skip_serializing_if = "is_default")]
+    #[serde(rename = "override", skip_serializing_if = "is_default")]
     pub override_: Option<Override>,
     /// What happens when all is full.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub on_exhausted: OnExhausted,
 }
 
 /// A destination as it stands in the name of an Istio cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Destination {
     /// The service's full name.
     pub host: String,
     /// Its ports; none means all.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ports: Vec<u16>,
 }
 
 /// A workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// All of these labels are equal.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Table<String>,
     /// The application's ports; none means all.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ports: Vec<u16>,
 }
 
 /// A rung.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Overflow {
     /// The cluster.
     pub cluster: String,
     /// What one calling proxy sends there at most.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_rate: Option<Rate>,
 }
 
 /// How a policy spills.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Mode {
     /// The excess only.
     #[default]
@@ -157,8 +155,8 @@ pub enum Mode {
 }
 
 /// Limits of Switch mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SwitchLimits {
     /// Above it all spills.
     pub enter: Rate,
@@ -167,38 +165,33 @@ pub struct SwitchLimits {
 }
 
 /// What the endpoints of a cluster serve: one of `perEndpoint` and `total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Capacity {
     /// Of one endpoint.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub per_endpoint: Option<Amount>,
     /// Of all together.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub total: Option<Amount>,
     /// How many there are (M).
-    #[serde(default = "one")]
     pub endpoints: NonZeroU32,
 }
 
-const fn one() -> NonZeroU32 {
-    NonZeroU32::MIN
-}
-
 /// A rate, a number of requests at once, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Amount {
     /// Requests in a time.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub rate: Option<Rate>,
     /// Requests in flight.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub concurrency: Option<NonZeroU32>,
 }
 
 /// Whether requests may be bounced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Bounce {
     /// They may.
     #[default]
@@ -208,7 +201,7 @@ pub enum Bounce {
 }
 
 /// Which bodies may be bounced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Bodies {
     /// None.
     Never,
@@ -220,8 +213,8 @@ pub enum Bodies {
 }
 
 /// A class for requests of a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Route {
     /// What the path begins with.
     pub path_prefix: String,
@@ -230,14 +223,14 @@ pub struct Route {
 }
 
 /// A class of routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Class {
     /// Never leaves home.
     Never,
 }
 
 /// Whether a policy acts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Enforcement {
     /// It does.
     #[default]
@@ -247,8 +240,8 @@ pub enum Enforcement {
 }
 
 /// An override.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Override {
     /// To where.
     pub force: Force,
@@ -257,7 +250,7 @@ pub struct Override {
 }
 
 /// Where an override sends requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Force {
     /// All home.
     Home,
@@ -266,7 +259,7 @@ pub enum Force {
 }
 
 /// What happens when home and all rungs are full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum OnExhausted {
     /// Served at home all the same.
     #[default]
