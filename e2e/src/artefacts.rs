@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// The version of Envoy that is used where none is named.
-pub const DEFAULT_ENVOY: &str = "1.40.0";
+/// The version of Envoy that is used where none is named: `$SPILLWAY_ENVOY`, so that the same tests
+/// run on every version, else 1.40.0.
+#[must_use]
+pub fn default_envoy() -> String {
+    std::env::var("SPILLWAY_ENVOY").unwrap_or_else(|_| "1.40.0".to_owned())
+}
 
 /// The cache folder: `$SPILLWAY_CACHE`, else `$XDG_CACHE_HOME/spillway`, else `~/.cache/spillway`.
 ///

@@ -188,7 +188,7 @@ pub struct ProxyOptions {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
-            envoy: crate::artefacts::DEFAULT_ENVOY.to_owned(),
+            envoy: crate::artefacts::default_envoy(),
             concurrency: 1,
             filter: true,
             extra_stat_tags: true,

@@ -1,4 +1,5 @@
-//! The mesh itself, with real Envoys and without the filter: what every other test stands on.
+//! The mesh itself, with real Envoys and mostly without the filter: what every other test stands
+//! on.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -11,9 +12,10 @@ use spillway_e2e::app::{Behaviour, ws};
 use spillway_e2e::client::{Call, HttpClient, Payload};
 use spillway_e2e::load::{Arrivals, Load};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
-use spillway_e2e::policy::DEFAULT_TOKEN;
+use spillway_e2e::policy::{DEFAULT_TOKEN, Override, Policies, Policy};
 use spillway_e2e::sidecar::Sidecar;
-use spillway_e2e::topology::{EndpointSpec, Protocol, Service};
+use spillway_e2e::topology::{EndpointSpec, Protocol, ProxyOptions, Service};
+use spillway_e2e::{Configuration, artefacts};
 
 const HOST: &str = "worker-service.default.svc.cluster.local";
 
@@ -349,6 +351,63 @@ async fn a_sidecar_tells_its_statistics_configuration_memory_and_time() -> Resul
     assert_eq!(log[0]["path"], "/logged");
     assert_eq!(log[0]["side"], "Client");
     assert!(log[0].as_object().unwrap().contains_key("reason"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_change_at_run_time_and_refused_code_changes_nothing() -> Result<()> {
+    let plain = ProxyOptions {
+        filter: false,
+        ..ProxyOptions::default()
+    };
+    let mut mesh = two_clusters(Service::worker())
+        .caller_with("plain", "primary", Some(plain))
+        .proxies(ProxyOptions {
+            concurrency: 2,
+            ..ProxyOptions::default()
+        })
+        .filter(artefacts::filter()?)
+        .start()
+        .await?;
+    let overflow = Policy::worker("primary", &["burst"]);
+    let forced = overflow.clone().with(|policy| {
+        let until_unix_seconds = 4_000_000_000;
+        policy.override_ = Some(Override {
+            force: "Overflow",
+            until_unix_seconds,
+        });
+    });
+    let clusters = Policies::for_clusters(["primary", "burst"]).prefix("burst", "bursty-");
+    for (policy, cluster) in [
+        (forced.clone(), "burst"),
+        (overflow, "primary"),
+        (forced, "burst"),
+    ] {
+        let generation = mesh.apply(&clusters.clone().policy(policy)).await?;
+        mesh.wait_generation(generation).await?;
+        // Connections of their own, so that both worker threads are asked.
+        for _ in 0..10 {
+            assert_eq!(mesh.call("shop", "/").await?.served_by(), Some(cluster));
+            assert_eq!(mesh.call("plain", "/").await?.served_by(), Some("primary"));
+        }
+    }
+    assert!(mesh.caller("plain")?.stats("^wasm").await?.is_empty());
+
+    mesh.swap_filter_bytes(b"no module").await?;
+    let refused = mesh.wait_plugins().await.unwrap_err().to_string();
+    assert!(refused.contains("refuses"), "{refused}");
+    assert_eq!(mesh.call("shop", "/").await?.served_by(), Some("burst"));
+    mesh.swap_filter(&artefacts::filter()?).await?;
+    mesh.wait_plugins().await?;
+    assert_eq!(mesh.call("shop", "/").await?.served_by(), Some("burst"));
+
+    mesh.apply_raw(|_, _| Configuration::Text("{".to_owned()))
+        .await?;
+    mesh.wait_plugins().await?;
+    mesh.apply_raw(|_, _| Configuration::Bytes(vec![0, 255]))
+        .await?;
+    mesh.wait_plugins().await?;
+    assert_eq!(mesh.call("shop", "/").await?.status.as_u16(), 200);
     Ok(())
 }
 

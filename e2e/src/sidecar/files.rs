@@ -1,9 +1,11 @@
 //! Files that Envoy watches.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::Sidecar;
+use super::{DEADLINE, Sidecar};
 use crate::locks::locked;
 use crate::policy::Side;
 
@@ -13,6 +15,13 @@ use crate::policy::Side;
 pub(crate) struct Update {
     counter: String,
     before: u64,
+}
+
+/// How often Envoy has taken over and refused a plugin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PluginCounters {
+    reloads: u64,
+    refusals: u64,
 }
 
 impl Sidecar {
@@ -80,37 +89,70 @@ impl Sidecar {
 
     /// Replaces a plugin; [`Self::wait_plugins`] waits until it is in force.
     pub(crate) async fn write_plugin(&self, side: Side, plugin: Value) -> Result<()> {
-        let file = crate::listeners::plugin_file(side);
-        if let Some(update) = self
-            .replace(&file, &[plugin], &reload_counter(side))
-            .await?
+        let before = match &self.process {
+            Some(_) => Some(self.plugin_counters(side).await?),
+            None => None,
+        };
+        if self.write(&crate::listeners::plugin_file(side), &[plugin])?
+            && let Some(before) = before
         {
-            locked(&self.reloads).insert(side, update);
+            locked(&self.plugin_updates).insert(side, before);
         }
         Ok(())
     }
 
-    /// Waits until every worker thread has the plugins that were written last. Envoy counts a
-    /// reload only when all threads have taken it over.
+    /// Waits until every worker thread has the plugins that were written last.
     ///
     /// # Errors
-    /// When Envoy does not take them over in time, for example since the code is no module.
+    /// When Envoy refuses one, for example since its code is no module (then the one before stays
+    /// in force), or does not take it over in time.
     pub async fn wait_plugins(&self) -> Result<()> {
         if self.process.is_none() {
             return Ok(());
         }
-        let updates = locked(&self.reloads).clone();
-        for (side, update) in updates {
-            self.wait_update(&update).await?;
-            locked(&self.reloads).remove(&side);
+        let updates = locked(&self.plugin_updates).clone();
+        for (side, before) in updates {
+            let begin = Instant::now();
+            let problem = loop {
+                let now = self.plugin_counters(side).await?;
+                if now.refusals > before.refusals {
+                    break Some("refuses");
+                }
+                if now.reloads > before.reloads {
+                    break None;
+                }
+                if begin.elapsed() > DEADLINE {
+                    break Some("does not take over");
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            };
+            locked(&self.plugin_updates).remove(&side);
+            if let Some(problem) = problem {
+                bail!(
+                    "{} {problem} {}: {}",
+                    self.name(),
+                    side.plugin(),
+                    self.end_of_log()
+                );
+            }
         }
         Ok(())
     }
-}
 
-fn reload_counter(side: Side) -> String {
-    format!(
-        "extension_config_discovery.http_filter.{}.config_reload",
-        side.plugin()
-    )
+    /// Both counters at one instant: Envoy counts a reload when all its threads have taken a plugin
+    /// over, and also when it has refused one.
+    async fn plugin_counters(&self, side: Side) -> Result<PluginCounters> {
+        let prefix = format!(
+            "extension_config_discovery.http_filter.{}.config_",
+            side.plugin()
+        );
+        let stats = self
+            .stats(&format!("^{}", prefix.replace('.', "\\.")))
+            .await?;
+        let count = |name: &str| stats.get(&format!("{prefix}{name}")).copied().unwrap_or(0);
+        Ok(PluginCounters {
+            reloads: count("reload"),
+            refusals: count("fail"),
+        })
+    }
 }

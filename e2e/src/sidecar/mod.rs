@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use self::files::Update;
+use self::files::PluginCounters;
 use crate::address::ADMIN_PORT;
 use crate::bootstrap::{Identity, bootstrap};
 use crate::client::{Call, HttpClient, Target};
@@ -40,8 +40,8 @@ pub struct Sidecar {
     outbound: bool,
     folder: PathBuf,
     admin: HttpClient,
-    /// The plugins that were written last, as long as nobody has waited for them.
-    reloads: Mutex<BTreeMap<Side, Update>>,
+    /// The plugins that were written and not yet waited for, with the counters before that.
+    plugin_updates: Mutex<BTreeMap<Side, PluginCounters>>,
 }
 
 impl Sidecar {
@@ -63,7 +63,7 @@ impl Sidecar {
             host,
             http2: false,
         });
-        let reloads = Mutex::default();
+        let plugin_updates = Mutex::default();
         Ok(Self {
             process: None,
             identity,
@@ -72,7 +72,7 @@ impl Sidecar {
             outbound,
             folder,
             admin,
-            reloads,
+            plugin_updates,
         })
     }
 
@@ -141,7 +141,7 @@ impl Sidecar {
         ];
         let arguments = arguments.map(ToOwned::to_owned);
         // Envoy counts from 0 again.
-        locked(&self.reloads).clear();
+        locked(&self.plugin_updates).clear();
         self.process = Some(Process::start(
             &envoy,
             &arguments,

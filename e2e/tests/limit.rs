@@ -1,0 +1,137 @@
+//! The limit of the primary, as the application sees it: by its own time stamps, in every window.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use spillway_e2e::analysis::{max_excess, max_excess_outside, utilisation};
+use spillway_e2e::artefacts;
+use spillway_e2e::canary::Canary;
+use spillway_e2e::load::{Load, Outcome};
+use spillway_e2e::mesh::Mesh;
+use spillway_e2e::policy::{Policies, Policy};
+use spillway_e2e::topology::{ProxyOptions, Service};
+
+/// Capacity of the primary's one endpoint, requests a second, and its burst tolerance
+/// B = 3 + max(12, 0.1 s × C).
+const CAPACITY: f64 = 200.0;
+const BURST: f64 = 23.0;
+
+async fn one_endpoint() -> Result<Mesh> {
+    let policy = Policy::worker("primary", &["burst"]).total_rate("primary", "200/s", 1);
+    let policies = Policies::for_clusters(["primary", "burst"])
+        .prefix("burst", "bursty-")
+        .policy(policy);
+    let mesh = Mesh::builder()
+        .cluster("primary")
+        .cluster("burst")
+        .service(Service::worker())
+        .proxies(ProxyOptions {
+            concurrency: 2,
+            ..ProxyOptions::default()
+        })
+        .endpoints("primary", 1)
+        .endpoints("burst", 1)
+        .caller("shop", "primary")
+        .filter(artefacts::filter()?)
+        .policies(policies)
+        .start()
+        .await?;
+    mesh.wait_generation(1).await?;
+    Ok(mesh)
+}
+
+async fn run(mesh: &Mesh, load: Load) -> Result<(Instant, Outcome)> {
+    mesh.forget();
+    let running = load.target(1.0, mesh.target("shop")?).start()?;
+    let started = running.started();
+    let outcome = running.finish().await?;
+    Ok((started, outcome))
+}
+
+fn all_answered(outcome: &Outcome) {
+    let failures: Vec<_> = outcome.failures().take(5).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!(outcome.dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_limit_nothing_spills() -> Result<()> {
+    let mesh = one_endpoint().await?;
+    let load = Load::new(1).step(0.6 * CAPACITY, Duration::from_secs(6));
+    let (_, outcome) = run(&mesh, load).await?;
+    all_answered(&outcome);
+    assert_eq!(mesh.count("burst"), 0);
+    assert_eq!(mesh.count("primary"), outcome.replies.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_no_window_holds_more_and_little_is_wasted() -> Result<()> {
+    let mesh = one_endpoint().await?;
+    // The bound is exact. A machine that stands still lets requests that were admitted one after
+    // the other arrive together, so windows with such a stall are left out, and a run that had
+    // one in its steady part is repeated.
+    for attempt in 0..4 {
+        let canary = Canary::start(Duration::from_millis(15));
+        let load = Load::new(2 + attempt).step(3.0 * CAPACITY, Duration::from_secs(23));
+        let (started, outcome) = run(&mesh, load).await?;
+        all_answered(&outcome);
+        let served = mesh.arrivals("primary");
+        assert_eq!(served.len() + mesh.count("burst"), outcome.replies.len());
+        let stalls = canary.stalls();
+        let excess =
+            max_excess_outside(&served, CAPACITY, &stalls).context("nothing was served")?;
+        assert!(
+            excess.requests <= BURST,
+            "{excess:?} above {BURST}, stalls {stalls:?}"
+        );
+        let (from, to) = (
+            started + Duration::from_secs(2),
+            started + Duration::from_secs(22),
+        );
+        let used = utilisation(&served, from, to, CAPACITY);
+        println!(
+            "attempt {attempt}: {used:.3} of the capacity, {:.1} of {BURST} above it in one window ({:.1} with the stalls), {} stalls",
+            excess.requests,
+            max_excess(&served, CAPACITY).map_or(0.0, |e| e.requests),
+            stalls.len(),
+        );
+        if used >= 0.97 {
+            return Ok(());
+        }
+        assert!(
+            canary.stalled_between(from, to),
+            "only {used:.3} of the capacity was used"
+        );
+    }
+    anyhow::bail!("the machine stood still in every run")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_up_is_cut_at_once_and_a_step_down_comes_home() -> Result<()> {
+    let mesh = one_endpoint().await?;
+    let steps = [(0.3, 5), (5.0, 6), (0.3, 6)];
+    let load = steps.iter().fold(Load::new(7), |load, (share, seconds)| {
+        load.step(share * CAPACITY, Duration::from_secs(*seconds))
+    });
+    let (started, outcome) = run(&mesh, load).await?;
+    all_answered(&outcome);
+    // M·(B − 1) requests above the limit, with M = 1; the last of B is the limit's own.
+    let step = started + Duration::from_secs(5);
+    let after: Vec<_> = mesh
+        .arrivals("primary")
+        .into_iter()
+        .filter(|at| *at >= step)
+        .collect();
+    let excess = max_excess(&after, CAPACITY).context("nothing was served")?;
+    assert!(excess.requests <= BURST, "{excess:?}");
+    let home = started + Duration::from_secs(13);
+    let late = mesh
+        .arrivals("burst")
+        .into_iter()
+        .filter(|at| *at > home)
+        .count();
+    assert_eq!(late, 0, "requests still spill 2 s after the step down");
+    assert!(mesh.count("burst") > 3_000);
+    Ok(())
+}
