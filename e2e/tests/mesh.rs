@@ -2,6 +2,7 @@
 //! on.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,14 @@ fn to_burst(path: &str) -> Call {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_stay_home_and_follow_the_header_with_the_token() -> Result<()> {
-    let mesh = two_clusters(Service::worker()).start().await?;
+    let mesh = two_clusters(Service::worker())
+        .caller("desk", "burst")
+        .start()
+        .await?;
+    // Home is the caller's own cluster where the service names none.
+    assert_eq!(mesh.call("desk", "/").await?.served_by(), Some("burst"));
+    mesh.forget();
+
     let client = mesh.client("shop")?;
     for _ in 0..20 {
         let answer = client.call(&Call::get("/home")).await?;
@@ -462,7 +470,7 @@ async fn nothing_is_left_when_the_process_is_killed() -> Result<()> {
     child.wait()?;
     let line = line.context("no mesh was started")?;
     let mut words = line.split_once("left ").unwrap().1.split(' ');
-    std::fs::remove_dir_all(words.next().unwrap())?;
+    let folder = PathBuf::from(words.next().unwrap());
     let pids: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>()?;
     assert_eq!(pids.len(), 4);
     let began = Instant::now();
@@ -473,6 +481,9 @@ async fn nothing_is_left_when_the_process_is_killed() -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // The next mesh cleans up what only files are left of.
+    drop(two_clusters(Service::worker()).start().await?);
+    assert!(!folder.exists());
     Ok(())
 }
 
