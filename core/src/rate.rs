@@ -9,6 +9,11 @@ use core::num::NonZeroU32;
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
 
+/// What the gate keeps back of the burst tolerance, ns. Requests reach the application closer
+/// together than they passed the gate, by the jitter of their delivery; the limit is a promise
+/// about what the application sees.
+pub const DELIVERY: u64 = 5_000_000;
+
 /// The unit of a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -122,7 +127,7 @@ pub struct Capacity {
 pub struct RateLimit {
     /// Emission interval 1/c, ns.
     pub interval: u64,
-    /// Limit (B−1)/c, ns: how far the theoretical arrival time may lie ahead.
+    /// Limit (B−1)/c less [`DELIVERY`], ns: how far the theoretical arrival time may lie ahead.
     pub limit: u64,
 }
 
@@ -136,10 +141,10 @@ impl RateLimit {
         let shared_milli = (total_milli / 10).max(12_000) / m.max(1);
         let beyond_one_milli = shared_milli.saturating_add(2_000);
         let limit = u128::from(interval) * u128::from(beyond_one_milli) / 1_000;
-        Self {
-            interval,
-            limit: u64::try_from(limit).unwrap_or(u64::MAX),
-        }
+        let limit = u64::try_from(limit)
+            .unwrap_or(u64::MAX)
+            .saturating_sub(DELIVERY);
+        Self { interval, limit }
     }
 
     /// What the backlog may reach, B/c, ns.
