@@ -15,7 +15,7 @@ use spillway_e2e::load::{Arrivals, Load};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::{DEFAULT_TOKEN, Override, Policies, Policy};
 use spillway_e2e::sidecar::Sidecar;
-use spillway_e2e::topology::{EndpointSpec, Protocol, ProxyOptions, Service};
+use spillway_e2e::topology::{EndpointSpec, OutlierDetection, Protocol, ProxyOptions, Service};
 use spillway_e2e::{Configuration, artefacts};
 
 const HOST: &str = "worker-service.default.svc.cluster.local";
@@ -181,7 +181,14 @@ async fn a_changed_service_changes_routes_endpoints_and_protocol_at_run_time() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_cluster_falls_back_home_and_comes_back() -> Result<()> {
-    let mut mesh = two_clusters(Service::worker()).start().await?;
+    let service = Service::worker().with(|service| {
+        service.outlier_detection = Some(OutlierDetection {
+            interval: Some(Duration::from_millis(100)),
+            base_ejection_time: Some(Duration::from_millis(500)),
+            ..OutlierDetection::default()
+        });
+    });
+    let mut mesh = two_clusters(service).start().await?;
     let client = mesh.client("shop")?;
     assert_eq!(
         client.call(&to_burst("/")).await?.served_by(),

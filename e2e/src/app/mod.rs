@@ -1,6 +1,6 @@
 //! Applications behind the sidecars: real servers that write down what reached them.
 //!
-//! One server speaks HTTP/1.1 and HTTP/2 with prior knowledge ([`http`]), gRPC ([`grpc`]) and
+//! One server speaks HTTP/1.1 and HTTP/2 with prior knowledge, gRPC ([`grpc`]) and
 //! WebSocket ([`ws`]) on one port. It runs in the test's own process, so that its time stamps and
 //! the load generator's come from one clock. Use a multi-threaded runtime.
 
