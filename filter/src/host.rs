@@ -119,6 +119,7 @@ pub(crate) mod path {
     pub(crate) const ENVOY_CLUSTER: &[u8] = b"xds\0cluster_name";
     pub(crate) const OWN_CLUSTER: &[u8] = b"xds\0node\0metadata\0CLUSTER_ID";
     pub(crate) const LABELS: &[u8] = b"xds\0node\0metadata\0LABELS\0";
+    pub(crate) const PLUGIN_NAME: &[u8] = b"plugin_name";
     pub(crate) const PLUGIN_ROOT_ID: &[u8] = b"plugin_root_id";
     /// Lands as filter state `wasm.spillway.reason`.
     pub(crate) const REASON: &[u8] = b"spillway.reason";

@@ -87,6 +87,13 @@ impl Gauge {
     }
 }
 
+/// The counters of a policy that is no longer in force end with the last of its requests.
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 fn define(id: &Cell<Option<u32>>, kind: Metric, name: &str) -> Option<u32> {
     if id.get().is_none() {
         id.set(host::define_metric(kind, name).ok());

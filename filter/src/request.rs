@@ -22,8 +22,10 @@ pub(crate) struct Ours<'a> {
     /// The configured prefix header is there.
     pub(crate) prefix: bool,
     /// `x-spillway-shed` is there.
-    pub(crate) shed: bool,
-    /// Names of others of the family.
+    shed: bool,
+    /// `x-spillway-bounce` is there.
+    bounce: bool,
+    /// Names of the family that mean nothing, the first few.
     others: Vec<&'a [u8]>,
 }
 
@@ -39,6 +41,8 @@ impl<'a> Ours<'a> {
             self.load = Some(value);
         } else if name == header::SHED.as_bytes() {
             self.shed = true;
+        } else if name == header::BOUNCE.as_bytes() {
+            self.bounce = true;
         } else if !self.others.contains(&name) && self.others.len() < 64 {
             self.others.push(name);
         }
@@ -51,6 +55,9 @@ impl<'a> Ours<'a> {
         }
         if self.load.is_some() {
             let _ = host::remove_header(map, header::LOAD.as_bytes());
+        }
+        if self.bounce {
+            let _ = host::remove_header(map, header::BOUNCE.as_bytes());
         }
         if self.shed && !keep_shed {
             let _ = host::remove_header(map, header::SHED.as_bytes());

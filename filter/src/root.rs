@@ -64,7 +64,9 @@ impl Slot {
         let now = self.read_clock();
         match Config::parse(document, &own) {
             Ok(config) => {
-                if !config.passed_over.is_empty() {
+                if config.passed_over.is_empty() {
+                    log_again(plugin);
+                } else {
                     let ids = config.passed_over.join(", ");
                     log_once(
                         plugin,
@@ -166,15 +168,14 @@ impl Context for Root {}
 impl RootContext for Root {
     /// Never answers false: Envoy would keep a plugin that failed, and its cached base VM with it.
     fn on_configure(&mut self, size: usize) -> bool {
-        let id = host::property(path::PLUGIN_ROOT_ID)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        let plugin: String = String::from_utf8_lossy(&id)
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric() || "._-/".contains(*c))
-            .take(64)
-            .collect();
+        let plugin = [path::PLUGIN_ROOT_ID, path::PLUGIN_NAME].map(|part| {
+            let text = host::property(part).ok().flatten().unwrap_or_default();
+            let mut text = String::from_utf8_lossy(&text).into_owned();
+            text.retain(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+            text.truncate(64);
+            text
+        });
+        let plugin = plugin.join(" ");
         let slot = SLOTS.with_borrow_mut(|slots| slots.entry(&plugin).cloned());
         self.slot = slot.unwrap_or_default();
         let document = host::plugin_configuration(size)
@@ -231,6 +232,13 @@ impl Record for Complaint {
     }
 }
 
+fn complaint(plugin: &str, hash: u64) -> bool {
+    let key = Key::new::<Complaint>(&[plugin]);
+    let _ = key.create::<Complaint>(); // Without it every VM says it, which is no harm.
+    key.update(|last: Complaint| ((last.0 != hash).then_some(Complaint(hash)), last.0 != hash))
+        .0
+}
+
 fn log_once(plugin: &str, document: &[u8], line: &str) {
     // FNV-1a: tells documents apart, no more.
     let hash = document
@@ -238,16 +246,12 @@ fn log_once(plugin: &str, document: &[u8], line: &str) {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-    let key = Key::new::<Complaint>(&[plugin]);
-    let _ = key.create::<Complaint>(); // Without it every VM says it, which is no harm.
-    let (new, _) = key.update(|last: Complaint| {
-        if last.0 == hash {
-            (None, false)
-        } else {
-            (Some(Complaint(hash)), true)
-        }
-    });
-    if new {
+    if complaint(plugin, hash) {
         host::warn(line);
     }
+}
+
+/// All is well: the next complaint is news, whatever it is.
+fn log_again(plugin: &str) {
+    complaint(plugin, 0);
 }

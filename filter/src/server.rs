@@ -225,8 +225,9 @@ impl ServerStream {
         mine.find(serves).map(|by| (by.clone(), None))
     }
 
-    /// Answers in place of the application.
-    fn refuse(&mut self, by: &ServerPolicy, request: &Classified, verdict: Verdict) -> Action {
+    /// Answers in place of the application; false where the host refuses: better served than
+    /// lost.
+    fn refuse(&self, by: &ServerPolicy, request: &Classified, verdict: Verdict) -> bool {
         let mut load = self.slot.buffer.take();
         let rho = by.state.borrow().rho_for(request).unwrap_or_default();
         Load {
@@ -235,19 +236,16 @@ impl ServerStream {
             attempt: request.attempt,
         }
         .write(&mut load);
-        let load_pair = (header::LOAD.as_bytes(), load.as_slice());
         let (status, details, pair) = match verdict {
             Verdict::Shed => (503, "spillway_shed", (header::SHED, "exhausted")),
             _ => (429, "spillway_bounced", (header::BOUNCE, "1")),
         };
-        let headers = pairs::encode(&[load_pair, (pair.0.as_bytes(), pair.1.as_bytes())]);
+        let headers = pairs::encode(&[
+            (header::LOAD.as_bytes(), &load),
+            (pair.0.as_bytes(), pair.1.as_bytes()),
+        ]);
         self.slot.buffer.replace(load);
-        if host::respond(status, details, &headers, RESOURCE_EXHAUSTED).is_ok() {
-            self.ours = true;
-            Action::Pause
-        } else {
-            Action::Continue // The host refuses to answer: better served than lost.
-        }
+        host::respond(status, details, &headers, RESOURCE_EXHAUSTED).is_ok()
     }
 }
 
@@ -281,9 +279,12 @@ impl HttpContext for ServerStream {
                 (verdict, counted) = by.decide(&classified, capacity, &self.slot);
                 by.count(verdict);
                 by.state.borrow_mut().on_verdict(verdict);
-                if matches!(verdict, Verdict::Bounce | Verdict::Shed) && !shadow {
-                    let by = by.clone();
-                    return self.refuse(&by, &classified, verdict);
+                if matches!(verdict, Verdict::Bounce | Verdict::Shed)
+                    && !shadow
+                    && self.refuse(by, &classified, verdict)
+                {
+                    self.ours = true;
+                    return Action::Pause;
                 }
             }
             self.serves = Some(Serves {
