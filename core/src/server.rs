@@ -56,9 +56,11 @@ impl Credit {
         let rho = u64::from(self.rho);
         let cap = rho.max(1_000).saturating_mul(4).saturating_add(4_000);
         self.left = self.left.saturating_add(rho.max(1_100)).min(cap);
-        let taken = (u64::from(echo.max(1)) * 1_000).min(self.left);
-        self.left -= taken;
-        taken / 1_000
+        // Whole requests are counted; what is left of one stays, or each claim that is cut would
+        // lose it, and the load would be told too low.
+        let taken = u64::from(echo.max(1)).min(self.left / 1_000);
+        self.left -= taken * 1_000;
+        taken
     }
 }
 
