@@ -116,10 +116,12 @@ impl Server {
         } else {
             ATTEMPTS
         };
+        let returned = own_traffic && (hop.flags.returned || attempt > UPDATE_FREQUENCY);
         let ask = Ask {
             class,
-            bounceable: hop.flags.bounceable && attempt <= last,
-            returned: own_traffic && (hop.flags.returned || attempt > UPDATE_FREQUENCY),
+            // What came home again has nowhere else to go, even where a caller offers it.
+            bounceable: hop.flags.bounceable && attempt <= last && !returned,
+            returned,
             shed,
         };
         Request {
