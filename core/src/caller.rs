@@ -208,7 +208,12 @@ impl Side {
         !self.closed(now) && (self.rho <= tenth || self.stale(now))
     }
 
+    /// Once for all requests that were under way when it failed: their answers come while it is
+    /// closed.
     fn close(&mut self, now: u64) {
+        if self.closed(now) {
+            return;
+        }
         self.closed_for = (self.closed_for * 2).clamp(CLOSE_FIRST, CLOSE_MOST);
         self.closed_until = now.saturating_add(self.closed_for);
     }
@@ -347,6 +352,8 @@ impl Caller {
         if answer.target > 0 {
             if lost || answer.strayed {
                 side.close(now);
+            } else if answer.load.is_none() {
+                side.closed_for = 0; // A rung without a gate: this is its sign of life.
             }
         } else if answer.load.is_none() && !answer.server_error && !answer.bounceable {
             // It cannot have been served elsewhere, and home had nothing to tell: there is room.
