@@ -31,8 +31,13 @@ impl Errors {
 
     #[inline(never)]
     fn push(&mut self, path: String, message: String) {
-        // A field that could not be read is not also complained about for what stands in for it.
-        if !self.list.iter().any(|e| e.path == path) {
+        // What could not be read, in whole or in part, is not also complained about for what stands
+        // in for it.
+        let told = |e: &ConfigError| {
+            let below = e.path.strip_prefix(path.as_str());
+            e.path.is_empty() || below.is_some_and(|b| b.is_empty() || b.starts_with(['.', '[']))
+        };
+        if !self.list.iter().any(told) {
             self.list.push(ConfigError { path, message });
         }
     }
