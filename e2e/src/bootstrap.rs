@@ -24,12 +24,31 @@ pub(crate) struct Identity {
 /// The metric labels that `sidecar.istio.io/extraStatTags` names for Spillway.
 const EXTRA_STAT_TAGS: [&str; 6] = ["service", "side", "reason", "target", "verdict", "class"];
 
-pub(crate) fn bootstrap(identity: &Identity, folder: &Path, extra_stat_tags: bool) -> Value {
+/// What a sidecar starts with. Listeners never change. Of clusters and routes, outbound ones do,
+/// and only those are watched for: each file that Envoy watches costs one of the 128 inotify
+/// instances that Linux allows a user by default.
+pub(crate) struct Resources {
+    pub(crate) listeners: Vec<Value>,
+    pub(crate) clusters: Vec<Value>,
+    pub(crate) outbound: bool,
+}
+
+pub(crate) fn bootstrap(
+    identity: &Identity,
+    folder: &Path,
+    extra_stat_tags: bool,
+    resources: &Resources,
+) -> Value {
     let tags: Vec<Value> = EXTRA_STAT_TAGS
         .iter()
         .filter(|_| extra_stat_tags)
         .map(|tag| json!({"tag_name": tag, "regex": format!("({tag}=\\.=(.*?);\\.;)")}))
         .collect();
+    let dynamic = if resources.outbound {
+        json!({"cds_config": file_source(folder, "cds.json")})
+    } else {
+        json!({})
+    };
     json!({
         "node": node(identity),
         "admin": {"address": {"socket_address": {
@@ -37,10 +56,11 @@ pub(crate) fn bootstrap(identity: &Identity, folder: &Path, extra_stat_tags: boo
             "port_value": ADMIN_PORT,
         }}},
         "stats_config": {"use_all_default_tags": false, "stats_tags": tags},
-        "dynamic_resources": {
-            "lds_config": file_source(folder, "lds.json"),
-            "cds_config": file_source(folder, "cds.json"),
+        "static_resources": {
+            "listeners": resources.listeners,
+            "clusters": resources.clusters,
         },
+        "dynamic_resources": dynamic,
     })
 }
 

@@ -6,6 +6,7 @@
 //! priority 0 and all others the next, so that it falls back, and so that a bounced request, which
 //! is retried in the next priority, reaches another cluster.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -21,32 +22,26 @@ pub(crate) struct OutboundCluster {
     pub(crate) assignment: Value,
 }
 
-/// The clusters of every service as a sidecar in `own` sees them; their load assignments lie in
-/// files in `folder`.
+/// The subsets of every service as a sidecar in `own` sees them; their load assignments lie in
+/// files in `folder`. (Istio also writes the service without a subset; no route leads there.)
 pub(crate) fn outbound(topology: &Topology, own: &str, folder: &Path) -> Vec<OutboundCluster> {
     let mut clusters = Vec::new();
     for service in &topology.services {
         let home = service.home.clone().unwrap_or_else(|| own.to_owned());
-        let mut subsets = vec![
-            (String::new(), None),
-            ("spillway-home".to_owned(), Some(home)),
-        ];
+        let mut subsets = vec![("spillway-home".to_owned(), home)];
         for rung in topology.rungs(service) {
-            subsets.push((format!("spillway-{rung}"), Some(rung)));
+            subsets.push((format!("spillway-{rung}"), rung));
         }
         for (subset, first) in subsets {
             let name = service.outbound_cluster(&subset);
             let eds_file = format!("eds-{}.json", name.replace('|', "_"));
             let path = folder.join(&eds_file);
-            // The service itself belongs to the user: the DestinationRule configures its subsets.
-            let outlier = service
-                .outlier_detection
-                .as_ref()
-                .filter(|_| first.is_some());
-            let first = first.filter(|_| outlier.is_some());
+            let outlier = service.outlier_detection.as_ref();
+            // Istio writes priorities only where there is outlier detection.
+            let first = outlier.map(|_| first.as_str());
             clusters.push(OutboundCluster {
                 cluster: outbound_cluster(service, &name, &path, outlier),
-                assignment: load_assignment(topology, service, &name, first.as_deref()),
+                assignment: load_assignment(topology, service, &name, first),
                 eds_file,
                 name,
             });
@@ -200,11 +195,11 @@ fn lb_endpoint(service: &Service, endpoint: &Announced) -> Value {
     })
 }
 
-/// The cluster `inbound|PORT||` of a server's sidecar.
-pub(crate) fn inbound(service: &Service, address: std::net::Ipv4Addr, real_port: u16) -> Value {
+/// The cluster `inbound|PORT||` of a server's sidecar. It speaks to the application as the caller's
+/// sidecar speaks to this one, so that it need not change when the service's protocol does.
+pub(crate) fn inbound(service: &Service, app: SocketAddr) -> Value {
     let name = format!("inbound|{}||", service.app_port);
     let mut cluster = json!({
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
         "connect_timeout": "10s",
@@ -218,14 +213,15 @@ pub(crate) fn inbound(service: &Service, address: std::net::Ipv4Addr, real_port:
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
-                "address": address.to_string(),
-                "port_value": real_port,
+                "address": app.ip().to_string(),
+                "port_value": app.port(),
             }}}}]}],
         },
     });
-    if let (Some(options), Some(fields)) =
-        (protocol_options(service.protocol), cluster.as_object_mut())
-    {
+    if let (Some(options), Some(fields)) = (
+        protocol_options(Protocol::ClientProtocol),
+        cluster.as_object_mut(),
+    ) {
         fields.insert("typed_extension_protocol_options".to_owned(), options);
     }
     cluster

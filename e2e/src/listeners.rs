@@ -81,7 +81,6 @@ fn listener(
     manager: Value,
 ) -> Value {
     json!({
-        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": name,
         "traffic_direction": direction,
         "address": {"socket_address": {

@@ -46,8 +46,7 @@ impl Mesh {
     /// When it does not start.
     pub async fn add_endpoint(&mut self, spec: EndpointSpec) -> Result<()> {
         let mut endpoint = self.make_endpoint(spec).await?;
-        self.configure(&endpoint.sidecar, Some(&endpoint.host))
-            .await?;
+        self.configure(&endpoint.sidecar).await?;
         endpoint.sidecar.start().await?;
         self.announce_address(&endpoint);
         self.endpoints.push(endpoint);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Endpoint, Mesh};
 use crate::address;
 use crate::app::App;
-use crate::bootstrap::Identity;
+use crate::bootstrap::{Identity, Resources};
 use crate::clusters;
 use crate::listeners;
 use crate::policy::Side;
@@ -52,7 +52,23 @@ impl Mesh {
         let real = SocketAddr::from((address, address::real_app_port(service.app_port)));
         let app = App::start(&spec.cluster, real, spec.app).await?;
         let folder = self.folder.path().join(name);
-        let sidecar = Sidecar::prepare(identity, options, sides, spec.calls, folder)?;
+        let context = listeners::Context {
+            folder: &folder,
+            address,
+            filter: !sides.is_empty(),
+            access_log: options.access_log,
+        };
+        let mut resources = Resources {
+            listeners: vec![listeners::inbound(&context, &service)],
+            clusters: vec![clusters::inbound(&service, real)],
+            outbound: spec.calls,
+        };
+        if spec.calls {
+            resources
+                .listeners
+                .extend(self.outbound_listeners(&context));
+        }
+        let sidecar = Sidecar::prepare(identity, options, sides, &resources, folder)?;
         Ok(Endpoint {
             sidecar,
             app,
@@ -75,7 +91,18 @@ impl Mesh {
             name: spec.name.clone(),
         };
         let folder = self.folder.path().join(spec.name);
-        Sidecar::prepare(identity, options, sides, true, folder)
+        let context = listeners::Context {
+            folder: &folder,
+            address: identity.address,
+            filter: !sides.is_empty(),
+            access_log: options.access_log,
+        };
+        let resources = Resources {
+            listeners: self.outbound_listeners(&context),
+            clusters: Vec::new(),
+            outbound: true,
+        };
+        Sidecar::prepare(identity, options, sides, &resources, folder)
     }
 
     fn check_cluster(&self, cluster: &str) -> Result<()> {
@@ -97,56 +124,41 @@ impl Mesh {
             .collect()
     }
 
+    fn outbound_listeners(&self, context: &listeners::Context<'_>) -> Vec<Value> {
+        self.ports()
+            .into_iter()
+            .map(|port| listeners::outbound(context, port))
+            .collect()
+    }
+
     pub(super) async fn configure_all(&self) -> Result<()> {
-        for caller in &self.callers {
-            self.configure(caller, None).await?;
-        }
-        for endpoint in &self.endpoints {
-            self.configure(&endpoint.sidecar, Some(&endpoint.host))
-                .await?;
+        for sidecar in self.sidecars() {
+            self.configure(sidecar).await?;
         }
         Ok(())
     }
 
     /// Writes what a sidecar should have, and waits where something changed: clusters and their
-    /// endpoints before routes and listeners, so that none names what is not there.
-    pub(super) async fn configure(&self, sidecar: &Sidecar, serves: Option<&str>) -> Result<()> {
-        let context = listeners::Context {
-            folder: sidecar.folder(),
-            address: sidecar.address(),
-            filter: !sidecar.sides().is_empty(),
-            access_log: sidecar.options().access_log,
-        };
-        let mut cluster_resources: Vec<Value> = Vec::new();
-        let mut listener_resources = Vec::new();
-        if let Some(host) = serves {
-            let service = self.service(host)?;
-            let port = address::real_app_port(service.app_port);
-            cluster_resources.push(clusters::inbound(service, sidecar.address(), port));
-            listener_resources.push(listeners::inbound(&context, service));
+    /// endpoints before routes, so that no route names what is not there.
+    pub(super) async fn configure(&self, sidecar: &Sidecar) -> Result<()> {
+        self.write_first_plugins(sidecar).await?;
+        if !sidecar.is_outbound() {
+            return Ok(());
         }
         let mut pending = Vec::new();
-        if sidecar.is_outbound() {
-            let outbound = clusters::outbound(&self.topology, sidecar.cluster(), sidecar.folder());
-            for cluster in outbound {
-                let counter = format!("cluster.{}.update_success", cluster.name);
-                let assignment = [cluster.assignment];
-                pending.extend(
-                    sidecar
-                        .replace(&cluster.eds_file, &assignment, &counter)
-                        .await?,
-                );
-                cluster_resources.push(cluster.cluster);
-            }
-            let listeners = self
-                .ports()
-                .into_iter()
-                .map(|port| listeners::outbound(&context, port));
-            listener_resources.extend(listeners);
+        let mut resources = Vec::new();
+        for cluster in clusters::outbound(&self.topology, sidecar.cluster(), sidecar.folder()) {
+            let counter = format!("cluster.{}.update_success", cluster.name);
+            let assignment = [cluster.assignment];
+            pending.extend(
+                sidecar
+                    .replace(&cluster.eds_file, &assignment, &counter)
+                    .await?,
+            );
+            resources.push(cluster.cluster);
         }
-        let counter = "cluster_manager.cds.update_success";
         sidecar
-            .push("cds.json", &cluster_resources, counter)
+            .push("cds.json", &resources, "cluster_manager.cds.update_success")
             .await?;
         // A cluster that is new reads its endpoints only now.
         for update in pending {
@@ -155,15 +167,7 @@ impl Mesh {
         sidecar
             .wait_warm("cluster_manager.warming_clusters")
             .await?;
-        self.configure_routes(sidecar).await?;
-        self.write_first_plugins(sidecar).await?;
-        let counter = "listener_manager.lds.update_success";
-        sidecar
-            .push("lds.json", &listener_resources, counter)
-            .await?;
-        sidecar
-            .wait_warm("listener_manager.total_listeners_warming")
-            .await
+        self.configure_routes(sidecar).await
     }
 
     pub(super) async fn configure_routes(&self, sidecar: &Sidecar) -> Result<()> {
