@@ -112,7 +112,7 @@ bench: ## Runs every benchmark and prints the rows that miss their aim
 
 bench-cost: wasm-build ## Measures what the filter costs per request
 	@$(SETUP) envoy
-	cargo run -p spillway-e2e --release --bin bench-cost
+	cargo run -p spillway-e2e --profile fast --bin bench-cost
 
 clean: ## Removes what was built here; the cache folder of tools/setup stays
 	cargo clean
