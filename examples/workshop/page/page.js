@@ -137,12 +137,17 @@ function showSettings(settings) {
     if (document.activeElement !== byId(id)) byId(id).value = settings[id];
   }
   const forced = settings.override;
-  controls.elements.mode.value = settings.mode;
-  controls.elements.override.value = forced && forced.untilUnixSeconds * 1000 > Date.now() ? forced.force : "";
+  choose("mode", settings.mode);
+  choose("override", forced && forced.untilUnixSeconds * 1000 > Date.now() ? forced.force : "");
   byId("mode-hint").textContent = settings.mode === "Spill"
     ? "Only the excess goes to burst."
     : `All goes to burst above ${settings.limit}/s, and back home below ${+(settings.limit * 2 / 3).toFixed(1)}/s.`;
   showCountdown();
+}
+
+// A list of radio buttons cannot be set to the empty value by its own property.
+function choose(name, value) {
+  for (const radio of controls.elements[name]) radio.checked = radio.value === value;
 }
 
 // An override ends by itself; only its end has to be shown.
@@ -150,7 +155,7 @@ function showCountdown() {
   const forced = inForce?.override;
   const left = forced ? Math.ceil(forced.untilUnixSeconds - Date.now() / 1000) : 0;
   if (forced && left <= 0) {
-    controls.elements.override.value = "";
+    choose("override", "");
     inForce.override = null;
   }
   byId("override-hint").textContent = left > 0
@@ -159,24 +164,37 @@ function showCountdown() {
 }
 
 async function ask(change) {
-  const reply = await fetch("/settings", {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(change),
-  });
-  const body = await reply.json();
-  const said = byId("said");
-  said.classList.toggle("wrong", !reply.ok);
-  if (!reply.ok) said.textContent = body.reasons.join(" ");
-  else if ("frequency" in change) said.textContent = `${body.frequency} requests a second from now on.`;
-  else said.textContent = `Configuration ${body.generation} in force after ${body.appliedMs} ms.`;
+  let reply, body;
+  try {
+    reply = await fetch("/settings", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(change),
+    });
+    body = await reply.json();
+  } catch {
+    say("The workshop does not answer.", true);
+    return;
+  }
+  if (!reply.ok) {
+    say(body.reasons.join(" "), true);
+    showSettings(inForce);
+  } else if ("frequency" in change) {
+    say(`${body.frequency} requests a second from now on.`);
+  } else {
+    say(`Configuration ${body.generation} in force after ${body.appliedMs} ms.`);
+  }
+}
+
+function say(text, wrong = false) {
+  byId("said").classList.toggle("wrong", wrong);
+  byId("said").textContent = text;
 }
 
 function askNumber(id) {
   const value = byId(id).valueAsNumber;
   if (!Number.isInteger(value) || value < +byId(id).min || value > +byId(id).max) {
-    byId("said").classList.add("wrong");
-    byId("said").textContent = `A whole number from ${byId(id).min} to ${byId(id).max}, please.`;
+    say(`A whole number from ${byId(id).min} to ${byId(id).max}, please.`, true);
   } else if (value !== inForce?.[id]) {
     inForce[id] = value; // Enter is both a change and a submission: once is enough.
     ask({ [id]: value });

@@ -11,7 +11,6 @@ use anyhow::{Context as _, bail};
 use redis::Client;
 use spillway_e2e::address::Block;
 use spillway_e2e::process::Process;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// Name of the channel.
@@ -27,9 +26,8 @@ const START: Duration = Duration::from_secs(10);
 pub(crate) struct RedisServer {
     /// A client of it.
     pub(crate) client: Client,
-    // The process first: it ends before its folder is removed.
+    // The process first: it ends before its address is given up.
     _process: Process,
-    _folder: TempDir,
     _block: Block,
 }
 
@@ -39,36 +37,30 @@ impl RedisServer {
     /// # Errors
     /// When there is no redis-server, or it does not answer in time.
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("spillway-redis-")
-            .tempdir()?;
-        let log = folder.path().join("log");
         let mut block = Block::take()?;
         let address = block.next_address()?.to_string();
+        let port = PORT.to_string();
         let arguments = [
             "--bind",
             &address,
             "--port",
-            &PORT.to_string(),
+            &port,
             "--save",
             "",
             "--appendonly",
             "no",
         ];
+        let arguments = arguments.map(ToOwned::to_owned);
         let mut process = Process::start(
             Path::new("redis-server"),
-            &arguments.map(ToOwned::to_owned),
-            &log,
+            &arguments,
+            Path::new("/dev/null"),
         )?;
         let client = Client::open(format!("redis://{address}:{PORT}"))?;
         let deadline = Instant::now() + START;
         while let Err(error) = client.get_multiplexed_async_connection().await {
             if !process.is_running() {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                bail!(
-                    "redis-server (Debian's package redis-server) does not run: {}",
-                    said.trim()
-                );
+                bail!("redis-server does not run; is Debian's package redis-server installed?");
             }
             if Instant::now() > deadline {
                 return Err(error).context("redis-server does not answer");
@@ -78,7 +70,6 @@ impl RedisServer {
         Ok(Self {
             client,
             _process: process,
-            _folder: folder,
             _block: block,
         })
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
@@ -44,16 +44,15 @@ impl Caller {
         }
     }
 
-    /// Sends one job and waits for its reply, which must be 200.
+    /// Sends one job and waits for the whole reply, which must be 200.
     async fn send(&self, id: u64) -> anyhow::Result<()> {
         let request = Request::post(&self.url)
             .header(HOST, &self.host)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(&Job { id })?))?;
-        let reply = timeout(REPLY, self.client.request(request))
-            .await
-            .context("no reply in time")??;
+        let reply = self.client.request(request).await?;
         ensure!(reply.status() == StatusCode::OK, "reply {}", reply.status());
+        reply.into_body().collect().await?;
         Ok(())
     }
 }
@@ -85,7 +84,8 @@ pub(crate) async fn run(board: Arc<Board>, caller: Caller, mut frequency: watch:
                 };
                 let (board, caller) = (Arc::clone(&board), caller.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = caller.send(id).await {
+                    let sent = timeout(REPLY, caller.send(id)).await;
+                    if let Err(error) = sent.context("no reply in time").flatten() {
                         board.failed(id, &format!("{error:#}"));
                     }
                     drop(permit);

@@ -1,19 +1,12 @@
 //! The workshop from outside: its exit codes, and that nothing outlives it.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod common;
-
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{DEADLINE, Workshop, descendants, wait_until_gone};
+use crate::process::{DEADLINE, Workshop, descendants, wait_until_gone};
 
 /// Three workers and a frontend with a sidecar each, and Redis.
 const PROCESSES: usize = 5;
@@ -48,14 +41,26 @@ fn headless_goes_right_and_leaves_nothing() {
     wait_until_gone(&processes);
 }
 
+/// Asks for the page's events, and waits for the first of them.
+fn open_events(url: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+    write!(stream, "GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("\"type\":\"hello\"")));
+    stream
+}
+
 #[test]
 fn signals_end_serve_and_all_that_it_started() {
     for signal in ["INT", "TERM"] {
         let (mut workshop, url) = Workshop::serve();
         assert!(url.starts_with("http://127.0.0.1:"), "{url}");
         let processes = all_processes(&workshop);
+        // A page that is still open does not keep it from ending.
+        let events = open_events(&url);
         workshop.signal(signal);
         let status = workshop.wait();
+        drop(events);
         assert!(status.success(), "after {signal}: {status}");
         wait_until_gone(&processes);
     }

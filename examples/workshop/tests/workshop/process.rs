@@ -3,21 +3,28 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long anything that should happen soon may take on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A running workshop; killed, with all that it started, when this is dropped.
+/// Two workshops at a time would measure each other.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// A running workshop, one at a time; killed, with all that it started, when this is dropped.
 pub(crate) struct Workshop {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Workshop {
     /// Starts it with these arguments. `setpriv` keeps its process id.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        // Poisoned by a test that failed; its workshop is gone all the same.
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -31,7 +38,11 @@ impl Workshop {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
+        Self {
+            child,
+            stdout,
+            _one: one,
+        }
     }
 
     /// Starts `serve`, and reads where it serves from the line that it prints.
