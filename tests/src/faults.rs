@@ -40,7 +40,7 @@ type Hook = Box<dyn FnOnce()>;
 #[derive(Default)]
 struct Script {
     always: HashMap<HostFunction, Fault>,
-    next: HashMap<HostFunction, VecDeque<Fault>>,
+    once: HashMap<HostFunction, (u32, Fault)>,
     properties: HashMap<Vec<u8>, Fault>,
     before: HashMap<HostFunction, VecDeque<Hook>>,
     cas_loses: u64,
@@ -56,14 +56,9 @@ impl Faults {
         self.0.borrow_mut().always.insert(function, fault);
     }
 
-    /// The next call of the function does this; said again, the one after it.
-    pub fn next(&self, function: HostFunction, fault: Fault) {
-        self.0
-            .borrow_mut()
-            .next
-            .entry(function)
-            .or_default()
-            .push_back(fault);
+    /// One call of the function does this, after so many that work.
+    pub fn after(&self, function: HostFunction, works: u32, fault: Fault) {
+        self.0.borrow_mut().once.insert(function, (works, fault));
     }
 
     /// Reading this property does this.
@@ -108,8 +103,12 @@ impl Faults {
 
     pub(crate) fn of_call(&self, function: HostFunction) -> Option<Fault> {
         let mut script = self.0.borrow_mut();
-        let planned = script.next.get_mut(&function).and_then(VecDeque::pop_front);
-        planned.or_else(|| script.always.get(&function).cloned())
+        match script.once.get_mut(&function) {
+            Some((0, _)) => return script.once.remove(&function).map(|(_, fault)| fault),
+            Some((works, _)) => *works -= 1,
+            None => {}
+        }
+        script.always.get(&function).cloned()
     }
 
     pub(crate) fn of_property(&self, path: &[u8]) -> Option<Fault> {

@@ -4,19 +4,13 @@
 //! Every pointer is checked against the guest's memory. Envoy would answer with a status; here a bad pointer
 //! ends the call with an error, since no filter has a reason to pass one.
 
-use wasmtime::{Caller, Memory, Result, TypedFunc, ensure, format_err};
+use wasmtime::{Caller, Result, ensure, format_err};
 
+use crate::callbacks::Exports;
 use crate::faults::Fault;
+use crate::state::State;
 use crate::status::{HostFunction, Status};
 use crate::stream::Stream;
-use crate::vm::State;
-
-/// The guest's side, once the module is instantiated.
-#[derive(Clone)]
-pub(crate) struct Exports {
-    pub(crate) memory: Memory,
-    pub(crate) allocate: TypedFunc<u32, u32>,
-}
 
 pub(crate) struct Guest<'a> {
     caller: Caller<'a, State>,

@@ -7,7 +7,7 @@
 //! the same calls in the same order with the same times.
 //!
 //! It serves the functions of the proxy-wasm ABI 0.2.1 that a filter of ours may use, as Envoy serves
-//! them, and refuses to load a module that imports any other. Where Envoy would be lenient (a pointer
+//! them; a call of any other function ends in a trap, and what is not of the ABI is not even linked. Where Envoy would be lenient (a pointer
 //! outside the memory, a header that no HTTP codec would write, a gauge below zero) it is strict and
 //! ends the call with an error, since each of those is a bug of the filter.
 //!
@@ -15,7 +15,8 @@
 //! |---|---|
 //! | [`artefact`] | where the built filter is, and how it is compiled |
 //! | [`proxy`] | one Envoy process: clock, node, shared data, metrics, logs, faults |
-//! | [`vm`] | one VM of one worker thread: plugins (root contexts), streams, ticks |
+//! | [`vm`] | one VM of one worker thread: plugins (root contexts) and streams |
+//! | [`time`] | ticks |
 //! | [`stream`] | a request and its way through the filter |
 //! | [`headers`] | header maps and their wire form |
 //! | [`faults`] | what the host does wrong on purpose |
@@ -23,14 +24,17 @@
 //! | [`traffic`] | requests and responses as they look inside an Istio mesh |
 
 pub mod artefact;
+mod callbacks;
 pub mod cost;
 pub mod faults;
 mod guest;
 pub mod headers;
 mod imports;
 pub mod proxy;
+mod state;
 pub mod status;
 pub mod stream;
+pub mod time;
 pub mod traffic;
 pub mod vm;
 

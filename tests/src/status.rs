@@ -99,14 +99,3 @@ host_functions! {
     SetEffectiveContext = "env" "proxy_set_effective_context": "On whose behalf the next calls are made.",
     ClockTimeGet = "wasi_snapshot_preview1" "clock_time_get": "The wall clock (0) or the monotonic one (1).",
 }
-
-impl HostFunction {
-    /// The function of an import, if this host serves it.
-    #[must_use]
-    pub fn of_import(module: &str, name: &str) -> Option<HostFunction> {
-        HostFunction::ALL
-            .iter()
-            .copied()
-            .find(|f| f.module() == module && f.name() == name)
-    }
-}

@@ -117,6 +117,7 @@ pub(crate) enum Phase {
 }
 
 pub(crate) struct Stream {
+    pub(crate) plugin: u32,
     pub(crate) phase: Phase,
     pub(crate) request: Headers,
     pub(crate) response: Headers,
@@ -127,8 +128,9 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(request: &Request) -> Stream {
+    pub(crate) fn new(plugin: u32, request: &Request) -> Stream {
         Stream {
+            plugin,
             phase: Phase::Request,
             request: request.headers.clone(),
             response: Headers::default(),

@@ -1,101 +1,29 @@
-//! One VM of one worker thread: it starts plugins, passes streams through them and lets time go by, calling
-//! the filter's exports in Envoy's order.
+//! One VM of one worker thread: it starts plugins and passes streams through them, calling the filter's exports in
+//! Envoy's order.
 //!
 //! A configuration change is a new root context in the same VM, as in Envoy: the new one is configured while
 //! the old one still has streams, and the old one is done and deleted afterwards.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
-
 use wasmtime::{
-    Instance, Linker, Memory, Result, Store, StoreLimits, StoreLimitsBuilder, TypedFunc,
-    WasmParams, WasmResults, bail, ensure, format_err,
+    Linker, Memory, Result, Store, TypedFunc, WasmParams, WasmResults, bail, ensure, format_err,
 };
 
 use crate::artefact::Filter;
+use crate::callbacks::{Callbacks, Exports, export};
 use crate::cost::Cost;
-use crate::guest::Exports;
 use crate::headers::Headers;
 use crate::imports;
-use crate::proxy::{Clock, MetricKind, Proxy};
-use crate::status::Status;
+use crate::proxy::Proxy;
+use crate::state::{Plugin, State};
 use crate::stream::{Answer, Outcome, Phase, Request, Response, Stream, StreamId};
 
 /// More than any callback may use: beyond it, the filter is in a loop.
 const FUEL_PER_CALL: u64 = 1_000_000_000;
-/// More than any filter of ours may have.
-const MEMORY_LIMIT: usize = 256 << 20;
 const CONTINUE: u32 = 0;
 
 /// A root context: one plugin with one configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PluginId(pub(crate) u32);
-
-#[derive(Default)]
-pub(crate) struct Plugin {
-    pub(crate) tick_period_ms: u32,
-    next_tick_ns: u64,
-}
-
-/// What the host functions see.
-pub(crate) struct State {
-    pub(crate) proxy: Proxy,
-    pub(crate) exports: Option<Exports>,
-    pub(crate) cost: Cost,
-    /// The context on whose behalf the filter runs.
-    pub(crate) effective: u32,
-    pub(crate) plugins: BTreeMap<u32, Plugin>,
-    /// The configuration, while `proxy_on_configure` runs.
-    pub(crate) configuring: Option<Vec<u8>>,
-    streams: HashMap<u32, Stream>,
-    metrics: HashMap<u32, String>,
-    limits: StoreLimits,
-}
-
-impl State {
-    pub(crate) fn effective_stream(&mut self) -> Option<&mut Stream> {
-        self.streams.get_mut(&self.effective)
-    }
-
-    pub(crate) fn set_effective(&mut self, context: u32) -> Status {
-        if !self.plugins.contains_key(&context) && !self.streams.contains_key(&context) {
-            return Status::BAD_ARGUMENT;
-        }
-        self.effective = context;
-        Status::OK
-    }
-
-    /// A fresh id, whose last two bits are the kind, as Envoy makes them: the first counter's id is 0.
-    pub(crate) fn metric_id(&mut self, kind: MetricKind, name: String) -> u32 {
-        let kind = match kind {
-            MetricKind::Counter => 0,
-            MetricKind::Gauge => 1,
-            MetricKind::Histogram => 2,
-        };
-        let id = u32::try_from(self.metrics.len()).unwrap_or(u32::MAX) << 2 | kind;
-        self.metrics.insert(id, name);
-        id
-    }
-
-    pub(crate) fn metric_name(&self, id: u32) -> Option<String> {
-        self.metrics.get(&id).cloned()
-    }
-}
-
-/// The callbacks; Envoy passes over what a module does not export.
-struct Callbacks {
-    context_create: Option<TypedFunc<(u32, u32), ()>>,
-    vm_start: Option<TypedFunc<(u32, u32), u32>>,
-    configure: Option<TypedFunc<(u32, u32), u32>>,
-    request_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
-    request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
-    response_headers: Option<TypedFunc<(u32, u32, u32), u32>>,
-    response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
-    tick: Option<TypedFunc<u32, ()>>,
-    log: Option<TypedFunc<u32, ()>>,
-    done: Option<TypedFunc<u32, u32>>,
-    delete: Option<TypedFunc<u32, ()>>,
-}
 
 /// One VM.
 pub struct Vm {
@@ -113,24 +41,12 @@ impl Vm {
     /// When the module is no proxy-wasm module of ABI 0.2.1, or traps in its initialisation.
     pub fn start(filter: &Filter, proxy: &Proxy) -> Result<Vm> {
         let engine = filter.module.engine();
-        let mut store = Store::new(
-            engine,
-            State {
-                proxy: proxy.clone(),
-                exports: None,
-                cost: Cost::default(),
-                effective: 0,
-                plugins: BTreeMap::new(),
-                configuring: None,
-                streams: HashMap::new(),
-                metrics: HashMap::new(),
-                limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
-            },
-        );
+        let mut store = Store::new(engine, State::new(proxy));
         store.limiter(|state| &mut state.limits);
         store.set_fuel(FUEL_PER_CALL)?;
         let mut linker = Linker::new(engine);
         imports::link(&mut linker)?;
+        linker.define_unknown_imports_as_traps(&filter.module)?;
         let instance = linker.instantiate(&mut store, &filter.module)?;
         ensure!(
             instance
@@ -147,7 +63,7 @@ impl Vm {
         store.data_mut().exports = Some(Exports { memory, allocate });
         let start: Option<TypedFunc<(), ()>> = export(&instance, &mut store, "_initialize")?
             .or(export(&instance, &mut store, "_start")?);
-        let callbacks = callbacks(&instance, &mut store)?;
+        let callbacks = Callbacks::of(&instance, &mut store)?;
         let mut vm = Vm {
             store,
             memory,
@@ -159,13 +75,25 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Creates a root context and configures it.
+    /// Creates a root context of the plugin `spillway` and configures it.
     ///
     /// # Errors
     /// When the filter traps, or refuses to start or to be configured, which no filter of ours may.
     pub fn configure(&mut self, configuration: &str) -> Result<PluginId> {
+        self.configure_as("spillway", configuration)
+    }
+
+    /// The same for the plugin of this name.
+    ///
+    /// # Errors
+    /// As `configure`.
+    pub fn configure_as(&mut self, name: &str, configuration: &str) -> Result<PluginId> {
         let id = self.next_context();
-        self.store.data_mut().plugins.insert(id, Plugin::default());
+        let plugin = Plugin {
+            name: name.to_owned(),
+            ..Plugin::default()
+        };
+        self.state_mut().plugins.insert(id, plugin);
         self.call(
             "proxy_on_context_create",
             self.callbacks.context_create.clone(),
@@ -180,19 +108,19 @@ impl Vm {
         )?;
         ensure!(started != Some(0), "proxy_on_vm_start answered false");
         let size = u32::try_from(configuration.len())?;
-        self.store.data_mut().configuring = Some(configuration.as_bytes().to_vec());
+        self.state_mut().configuring = Some(configuration.as_bytes().to_vec());
         let configured = self.call(
             "proxy_on_configure",
             self.callbacks.configure.clone(),
             id,
             (id, size),
         );
-        self.store.data_mut().configuring = None;
+        self.state_mut().configuring = None;
         ensure!(configured? != Some(0), "proxy_on_configure answered false");
-        let state = self.store.data_mut();
+        let state = self.state_mut();
         let now = state.proxy.clock().monotonic();
         if let Some(plugin) = state.plugins.get_mut(&id) {
-            plugin.next_tick_ns = now.saturating_add(period_ns(plugin));
+            plugin.next_tick_ns = now.saturating_add(plugin.period_ns());
         }
         Ok(PluginId(id))
     }
@@ -214,7 +142,7 @@ impl Vm {
             plugin.0,
             plugin.0,
         )?;
-        self.store.data_mut().plugins.remove(&plugin.0);
+        self.state_mut().plugins.remove(&plugin.0);
         Ok(())
     }
 
@@ -223,7 +151,8 @@ impl Vm {
     /// # Errors
     /// As `configure` and `retire`.
     pub fn reconfigure(&mut self, old: PluginId, configuration: &str) -> Result<PluginId> {
-        let new = self.configure(configuration)?;
+        let name = self.state().plugins.get(&old.0).map(|p| p.name.clone());
+        let new = self.configure_as(&name.unwrap_or_default(), configuration)?;
         self.retire(old)?;
         Ok(new)
     }
@@ -234,10 +163,9 @@ impl Vm {
     /// When the filter traps, or holds the request back without an answer.
     pub fn open(&mut self, plugin: PluginId, request: &Request) -> Result<(StreamId, Outcome)> {
         let id = self.next_context();
-        self.store
-            .data_mut()
+        self.state_mut()
             .streams
-            .insert(id, Stream::new(request));
+            .insert(id, Stream::new(plugin.0, request));
         self.call(
             "proxy_on_context_create",
             self.callbacks.context_create.clone(),
@@ -337,7 +265,7 @@ impl Vm {
             "proxy_on_done keeps the context of a stream"
         );
         self.call("proxy_on_delete", self.callbacks.delete.clone(), id, id)?;
-        self.store.data_mut().streams.remove(&id);
+        self.state_mut().streams.remove(&id);
         Ok(())
     }
 
@@ -378,7 +306,7 @@ impl Vm {
     /// The filter state of a stream: what an access log prints as `%FILTER_STATE(wasm.NAME:PLAIN)%`.
     #[must_use]
     pub fn filter_state(&self, stream: StreamId, name: &str) -> Option<String> {
-        let state = &self.store.data().streams.get(&stream.0)?.filter_state;
+        let state = &self.state().streams.get(&stream.0)?.filter_state;
         state
             .get(name)
             .map(|value| String::from_utf8_lossy(value).into_owned())
@@ -387,8 +315,7 @@ impl Vm {
     /// Whether the filter made Envoy choose the route of this stream's request anew.
     #[must_use]
     pub fn route_was_chosen_anew(&self, stream: StreamId) -> bool {
-        self.store
-            .data()
+        self.state()
             .streams
             .get(&stream.0)
             .is_some_and(|s| s.routes_chosen_anew > 0)
@@ -397,8 +324,7 @@ impl Vm {
     /// Milliseconds between the ticks that this plugin asked for; 0 is none.
     #[must_use]
     pub fn tick_period_ms(&self, plugin: PluginId) -> u32 {
-        self.store
-            .data()
+        self.state()
             .plugins
             .get(&plugin.0)
             .map_or(0, |p| p.tick_period_ms)
@@ -406,7 +332,7 @@ impl Vm {
 
     /// What was spent since the last time that this was asked.
     pub fn take_cost(&mut self) -> Cost {
-        std::mem::take(&mut self.store.data_mut().cost)
+        std::mem::take(&mut self.state_mut().cost)
     }
 
     /// The size of the guest's memory.
@@ -415,14 +341,21 @@ impl Vm {
         self.memory.data_size(&self.store)
     }
 
+    pub(crate) fn state(&self) -> &State {
+        self.store.data()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+
     fn next_context(&mut self) -> u32 {
         self.last_context += 1;
         self.last_context
     }
 
     fn stream(&mut self, id: u32) -> Result<&mut Stream> {
-        self.store
-            .data_mut()
+        self.state_mut()
             .streams
             .get_mut(&id)
             .ok_or_else(|| format_err!("stream {id} has ended"))
@@ -441,16 +374,16 @@ impl Vm {
         if self.failed {
             bail!("the VM has failed before, and Envoy calls it no more");
         }
-        self.store.data_mut().effective = context;
+        self.state_mut().effective = context;
         self.store.set_fuel(FUEL_PER_CALL)?;
         let result = callback.call(&mut self.store, params);
         let spent = FUEL_PER_CALL.saturating_sub(self.store.get_fuel()?);
-        self.store.data_mut().cost.fuel += spent;
+        self.state_mut().cost.fuel += spent;
         match result {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 self.failed = true;
-                let logs = self.store.data().proxy.last_logs(3);
+                let logs = self.state().proxy.last_logs(3);
                 let logs: Vec<&str> = logs.iter().map(|line| line.text.as_str()).collect();
                 Err(error.context(format!(
                     "{name} failed in context {context}; last logged: {logs:?}"
@@ -460,86 +393,6 @@ impl Vm {
     }
 }
 
-/// Lets time go by: the clock goes forward from tick to tick, and all VMs tick when they are due.
-///
-/// # Errors
-/// When a filter traps.
-pub fn pass_time(clock: &Clock, vms: &mut [&mut Vm], time: Duration) -> Result<()> {
-    let end = clock
-        .monotonic()
-        .saturating_add(u64::try_from(time.as_nanos())?);
-    loop {
-        let now = clock.monotonic();
-        let due = vms
-            .iter()
-            .flat_map(|vm| vm.due())
-            .filter(|due| *due <= end)
-            .min();
-        clock.advance(Duration::from_nanos(due.unwrap_or(end).saturating_sub(now)));
-        if due.is_none() {
-            return Ok(());
-        }
-        for vm in vms.iter_mut() {
-            vm.tick_what_is_due()?;
-        }
-    }
-}
-
-impl Vm {
-    fn due(&self) -> Vec<u64> {
-        let plugins = self.store.data().plugins.values();
-        plugins
-            .filter(|p| p.tick_period_ms > 0)
-            .map(|p| p.next_tick_ns)
-            .collect()
-    }
-
-    fn tick_what_is_due(&mut self) -> Result<()> {
-        let state = self.store.data_mut();
-        let now = state.proxy.clock().monotonic();
-        let mut due = Vec::new();
-        for (id, plugin) in &mut state.plugins {
-            if plugin.tick_period_ms > 0 && plugin.next_tick_ns <= now {
-                plugin.next_tick_ns = now.saturating_add(period_ns(plugin));
-                due.push(PluginId(*id));
-            }
-        }
-        due.into_iter().try_for_each(|plugin| self.tick(plugin))
-    }
-}
-
-fn period_ns(plugin: &Plugin) -> u64 {
-    u64::from(plugin.tick_period_ms) * 1_000_000
-}
-
 fn count(headers: &Headers) -> Result<u32> {
     Ok(u32::try_from(headers.len())?)
-}
-
-fn callbacks(instance: &Instance, store: &mut Store<State>) -> Result<Callbacks> {
-    Ok(Callbacks {
-        context_create: export(instance, store, "proxy_on_context_create")?,
-        vm_start: export(instance, store, "proxy_on_vm_start")?,
-        configure: export(instance, store, "proxy_on_configure")?,
-        request_headers: export(instance, store, "proxy_on_request_headers")?,
-        request_body: export(instance, store, "proxy_on_request_body")?,
-        response_headers: export(instance, store, "proxy_on_response_headers")?,
-        response_body: export(instance, store, "proxy_on_response_body")?,
-        tick: export(instance, store, "proxy_on_tick")?,
-        log: export(instance, store, "proxy_on_log")?,
-        done: export(instance, store, "proxy_on_done")?,
-        delete: export(instance, store, "proxy_on_delete")?,
-    })
-}
-
-/// An export of this name and type, if there is one of this name.
-fn export<P: WasmParams, R: WasmResults>(
-    instance: &Instance,
-    store: &mut Store<State>,
-    name: &str,
-) -> Result<Option<TypedFunc<P, R>>> {
-    match instance.get_func(&mut *store, name) {
-        Some(function) => Ok(Some(function.typed(&*store)?)),
-        None => Ok(None),
-    }
 }

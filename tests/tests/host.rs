@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use spillway_tests::time::pass_time;
 use spillway_tests::traffic;
-use spillway_tests::vm::pass_time;
 use spillway_tests::{Clock, Fault, Filter, Headers, HostFunction, Proxy, Response, Status, Vm};
 
 /// A guest with memory, an allocator that only grows, and `say`, which logs a status as one character from '0'.
@@ -57,17 +57,26 @@ fn said(proxy: &Proxy) -> String {
 }
 
 #[test]
-fn a_module_that_imports_something_else_is_refused() {
-    let imports = r#"(import "env" "proxy_http_call" (func (param i32)))
+fn what_is_not_of_the_abi_is_not_linked() {
+    let imports = r#"(import "env" "fetch" (func (param i32)))
         (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))"#;
     let error = Filter::compile(guest(imports, "").as_bytes())
         .err()
         .unwrap()
         .to_string();
     assert!(
-        error.contains("env.proxy_http_call, wasi_snapshot_preview1.random_get"),
+        error.contains("env.fetch, wasi_snapshot_preview1.random_get"),
         "{error}"
     );
+}
+
+#[test]
+fn a_function_that_no_filter_of_ours_needs_is_a_trap() {
+    let imports = r#"(import "env" "proxy_done" (func $done (result i32)))"#;
+    let body = r#"(func (export "proxy_on_tick") (param i32) (drop (call $done)))"#;
+    let (_, mut vm) = start(imports, body);
+    let plugin = vm.configure("").unwrap();
+    assert!(format!("{:?}", vm.tick(plugin).unwrap_err()).contains("env::proxy_done"));
 }
 
 #[test]
@@ -364,7 +373,8 @@ fn faults_are_done_instead_of_the_work() {
         said(&proxy)
     };
     let function = HostFunction::GetProperty;
-    proxy.faults().next(function, Fault::Status(Status(9)));
+    proxy.faults().after(function, 1, Fault::Status(Status(9)));
+    assert_eq!(read(), "0outbound|80||a");
     assert_eq!(read(), "9");
     assert_eq!(read(), "0outbound|80||a");
     for (fault, expected) in [
