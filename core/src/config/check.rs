@@ -285,7 +285,8 @@ fn build(wire: wire::Document, own: &str) -> Config {
         side: wire.side,
         prefix: own_row.map(|r| r.prefix.clone()).unwrap_or_default(),
         prefix_header: wire.prefix_header,
-        own: own.into(),
+        // A name that is not in the table was not checked, and goes into headers.
+        own: own_row.map(|_| own.into()).unwrap_or_default(),
         policies: Vec::new(),
         passed_over: Vec::new(),
         tokens: wire.tokens,

@@ -23,7 +23,7 @@ pub struct Config {
     pub prefix_header: String,
     /// This cluster's prefix; empty means none.
     pub prefix: String,
-    /// This cluster.
+    /// This cluster; empty where it is not in the table.
     pub own: String,
     /// The policies that concern this cluster.
     pub policies: Vec<Policy>,
