@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::{Behaviour, InFlight, SERVED_BY, Served, State, grpc, ws};
 use crate::body::{self, Body};
+use crate::client::{Call, HttpClient};
 use crate::locks::locked;
 
 /// Serves connections until it is aborted, and with it every connection.
@@ -60,6 +62,7 @@ async fn handle(
         headers: request.headers().clone(),
         body_bytes: 0,
         aborted: false,
+        trailers: HeaderMap::new(),
     };
 
     if ws::is_upgrade(&request) {
@@ -84,8 +87,13 @@ async fn handle(
     } else {
         served
     };
-    let headers = served.headers.clone();
+    let (headers, path) = (served.headers.clone(), served.path.clone());
+    let head = served.method == Method::HEAD;
     state.record(served);
+    let relayed = match &behaviour.relay {
+        Some(target) => HttpClient::new(target).call(&Call::get(&path)).await.ok(),
+        None => None,
+    };
     if !behaviour.service_time.is_zero() {
         let turn = match &state.workers {
             Some(workers) => workers.acquire().await.ok(),
@@ -95,13 +103,29 @@ async fn handle(
         drop(turn);
     }
     let body = match behaviour.response_bytes {
-        Some(bytes) => body::full(vec![b'y'; bytes]),
-        None => body::full(state.cluster.clone()),
+        Some(bytes) => Bytes::from(vec![b'y'; bytes]),
+        None => Bytes::from(state.cluster.clone()),
     };
-    let mut response = Response::new(body);
+    let mut response = if head {
+        // hyper leaves a body out by itself with HTTP/1.1 only.
+        let mut response = Response::new(body::full(Bytes::new()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        response
+    } else {
+        Response::new(body::full(body))
+    };
     let status = StatusCode::from_u16(behaviour.status);
     *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     add_headers(&mut response, &state, &behaviour, &headers);
+    if let Some(relayed) = relayed {
+        for (name, value) in &relayed.headers {
+            // These two describe the other body.
+            if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+    }
     Ok(response)
 }
 
@@ -109,7 +133,12 @@ async fn handle(
 async fn read(mut body: Incoming, mut served: Served) -> Served {
     while let Some(frame) = body.frame().await {
         match frame {
-            Ok(frame) => served.body_bytes += frame.data_ref().map_or(0, |data| data.len()),
+            Ok(frame) => match frame.into_data() {
+                Ok(data) => served.body_bytes += data.len(),
+                Err(frame) => served
+                    .trailers
+                    .extend(frame.into_trailers().unwrap_or_default()),
+            },
             Err(_) => {
                 served.aborted = true;
                 break;

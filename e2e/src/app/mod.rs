@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::client::Target;
 use crate::locks::locked;
 
 /// The header in which an application names its cluster.
@@ -43,6 +44,9 @@ pub struct Behaviour {
     pub response_bytes: Option<usize>,
     /// Whether the answer waits for the whole request body.
     pub read_body: bool,
+    /// What is asked, with a GET of the same path, before each HTTP answer; all headers of its
+    /// answer are copied to the application's own, as a careless proxy does.
+    pub relay: Option<Target>,
 }
 
 impl Default for Behaviour {
@@ -55,6 +59,7 @@ impl Default for Behaviour {
             service_time: Duration::ZERO,
             response_bytes: None,
             read_body: true,
+            relay: None,
         }
     }
 }
@@ -107,6 +112,8 @@ pub struct Served {
     pub body_bytes: usize,
     /// Whether the body ended before its time.
     pub aborted: bool,
+    /// What followed the body.
+    pub trailers: HeaderMap,
 }
 
 impl Served {

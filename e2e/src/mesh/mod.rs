@@ -29,6 +29,7 @@ mod builder;
 mod change;
 mod configure;
 mod endpoint;
+mod full;
 mod plugins;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use tempfile::TempDir;
 
 pub use self::builder::MeshBuilder;
 pub use self::endpoint::Endpoint;
+pub use self::full::HOURLY;
 pub use self::plugins::GENERATION;
 use crate::address::{self, Block};
 use crate::client::{Answer, Call, HttpClient, Target};

@@ -286,4 +286,21 @@ impl Sidecar {
             .map(|line| Ok(serde_json::from_str(line)?))
             .collect()
     }
+
+    /// The access log, as soon as it has so many lines.
+    ///
+    /// # Errors
+    /// When it has not in time.
+    pub async fn wait_access_log(&self, lines: usize) -> Result<Vec<Value>> {
+        let begin = Instant::now();
+        loop {
+            let log = self.access_log()?;
+            if log.len() >= lines {
+                return Ok(log);
+            }
+            let name = self.name();
+            ensure!(begin.elapsed() < DEADLINE, "{name} logged {log:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
