@@ -1,0 +1,201 @@
+//! Switch mode: all leave when the rate stays above one limit, all return when it stays below
+//! another, and nothing changes in between, whatever is changed around it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use spillway_e2e::analysis::count_between;
+use spillway_e2e::artefacts;
+use spillway_e2e::client::Call;
+use spillway_e2e::load::{Load, Outcome, Running};
+use spillway_e2e::mesh::Mesh;
+use spillway_e2e::policy::{Policies, Policy, Switch};
+use spillway_e2e::topology::{ProxyOptions, Service};
+
+/// Rates a second: well above `enter`, between the limits, well below `leave`.
+const ABOVE: f64 = 20.0;
+const BETWEEN: f64 = 12.0;
+const BELOW: f64 = 5.0;
+
+/// A change of the rate is followed within this time. The sums need 3 s at even arrivals; by the
+/// schedules of these seeds they need 2.5 s and 2.1 s, and between the limits they reach a third
+/// and two thirds of the threshold.
+const DECIDED: Duration = Duration::from_secs(6);
+
+/// The threads of a caller follow one another by a tick of 100 ms.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+fn policies(enter: &str, leave: &str) -> Policies {
+    let policy = Policy::worker("primary", &["burst"]).with(|policy| {
+        policy.mode = Some("Switch");
+        policy.switch = Some(Switch {
+            enter: enter.to_owned(),
+            leave: leave.to_owned(),
+        });
+    });
+    Policies::for_clusters(["primary", "burst"])
+        .prefix("burst", "bursty-")
+        .policy(policy)
+}
+
+async fn start() -> Result<Mesh> {
+    Mesh::builder()
+        .cluster("primary")
+        .cluster("burst")
+        .service(Service::worker())
+        .proxies(ProxyOptions {
+            concurrency: 2,
+            ..ProxyOptions::default()
+        })
+        .endpoints("primary", 1)
+        .endpoints("burst", 1)
+        .caller("shop", "primary")
+        .caller("desk", "primary")
+        .filter(artefacts::filter()?)
+        .policies(policies("15/s", "10/s"))
+        .start()
+        .await
+}
+
+/// A load from a caller, whose name is the path.
+fn load(mesh: &Mesh, caller: &str, seed: u64) -> Result<Load> {
+    Ok(Load::new(seed)
+        .target(1.0, mesh.target(caller)?)
+        .call(1.0, Call::get(&format!("/{caller}")))
+        .keep_headers(&["x-spillway-prefix"]))
+}
+
+/// When a caller's requests arrived at a cluster's applications.
+fn arrivals(mesh: &Mesh, cluster: &str, caller: &str) -> Vec<Instant> {
+    let path = format!("/{caller}");
+    let served = mesh.endpoints(cluster).flat_map(|one| one.app.served());
+    let mut times: Vec<_> = served
+        .filter(|served| served.path == path)
+        .map(|served| served.at)
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+fn all_answered_with_their_prefix(outcome: &Outcome) {
+    let failures: Vec<_> = outcome.failures().take(5).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!(outcome.dropped, 0);
+    for reply in &outcome.replies {
+        let prefix = reply.headers.get("x-spillway-prefix");
+        let away = reply.served_by.as_deref() == Some("burst");
+        assert_eq!(prefix.is_some_and(|prefix| prefix == "bursty-"), away);
+        assert_eq!(prefix.is_some(), away, "home has no prefix");
+    }
+}
+
+async fn wait_for_more(mesh: &Mesh, cluster: &str, requests: usize, limit: Duration) -> Result<()> {
+    let (began, before) = (Instant::now(), mesh.count(cluster));
+    while mesh.count(cluster) < before + requests {
+        ensure!(
+            began.elapsed() < limit,
+            "{} of {requests} requests at {cluster} in {limit:?}",
+            mesh.count(cluster) - before
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_leave_above_one_limit_return_below_the_other_and_stay_between() -> Result<()> {
+    let mesh = start().await?;
+    let seconds = Duration::from_secs;
+    // One caller changes sides and then stands between the limits while it is switched; the other
+    // stands there while it is not. Each decides on its own rate alone.
+    let shop = load(&mesh, "shop", 10)?
+        .step(BELOW, seconds(3))
+        .step(ABOVE, seconds(8))
+        .step(BETWEEN, seconds(30))
+        .step(BELOW, seconds(9));
+    let desk = load(&mesh, "desk", 24)?.step(BETWEEN, seconds(45));
+    let (shop, desk) = (shop.start()?, desk.start()?);
+    let (up, down) = (
+        shop.started() + seconds(3),
+        shop.started() + seconds(3 + 8 + 30),
+    );
+    let end = down + seconds(9);
+    let (shop, desk) = (shop.finish().await?, desk.finish().await?);
+    all_answered_with_their_prefix(&shop);
+    all_answered_with_their_prefix(&desk);
+
+    assert_eq!(arrivals(&mesh, "burst", "desk"), []);
+    assert_eq!(arrivals(&mesh, "primary", "desk").len(), desk.replies.len());
+
+    let home = arrivals(&mesh, "primary", "shop");
+    let away = arrivals(&mesh, "burst", "shop");
+    assert_eq!(home.len() + away.len(), shop.replies.len());
+    let left = *away.first().expect("shop has left");
+    let returned = *home.last().expect("shop has returned");
+    let late = home.iter().rfind(|at| **at < down).expect("shop was home");
+    let first_home = *home.iter().find(|at| **at >= down).expect("shop is home");
+    let last_away = *away.last().expect("shop has left");
+    println!(
+        "left {:.1} s after the step, returned {:.1} s after the other",
+        left.saturating_duration_since(up).as_secs_f64(),
+        first_home.saturating_duration_since(down).as_secs_f64(),
+    );
+    assert!(left > up && left < up + DECIDED, "left at {left:?}");
+    assert!(
+        late.saturating_duration_since(left) < TOGETHER,
+        "all leave at once and none is home until the rate falls"
+    );
+    assert!(first_home > down && first_home < down + DECIDED);
+    assert!(
+        last_away.saturating_duration_since(first_home) < TOGETHER,
+        "all return at once"
+    );
+    assert!(count_between(&home, down + DECIDED, end) > 0 && returned > last_away);
+    Ok(())
+}
+
+/// The filter with one more custom section, which means nothing: another code to Envoy, so that it
+/// makes new VMs.
+fn other_code() -> Result<Vec<u8>> {
+    let filter: PathBuf = artefacts::filter()?;
+    let mut code = std::fs::read(filter)?;
+    // Section 0 of five bytes: a name of four.
+    code.extend_from_slice(b"\x00\x05\x04next");
+    Ok(code)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stays_switched_over_a_new_configuration_and_new_code() -> Result<()> {
+    let mut mesh = start().await?;
+    let minute = Duration::from_secs(60);
+    let finish = async |running: Running| -> Result<()> {
+        running.stop();
+        all_answered_with_their_prefix(&running.finish().await?);
+        Ok(())
+    };
+    let above = load(&mesh, "shop", 1)?.step(ABOVE, minute).start()?;
+    wait_for_more(&mesh, "burst", 10, DECIDED + TOGETHER).await?;
+    // Between the limits what is lost does not come back by itself.
+    let between = load(&mesh, "shop", 2)?.step(BETWEEN, minute).start()?;
+    finish(above).await?;
+    mesh.forget();
+
+    let generation = mesh.apply(&policies("16/s", "9/s")).await?;
+    mesh.wait_generation(generation).await?;
+    let patience = Duration::from_secs(10);
+    wait_for_more(&mesh, "burst", 20, patience).await?;
+    mesh.swap_filter_bytes(&other_code()?).await?;
+    mesh.wait_plugins().await?;
+    wait_for_more(&mesh, "burst", 20, patience).await?;
+    assert_eq!(mesh.count("primary"), 0, "it was home in between");
+
+    // The new code goes on deciding.
+    let below = load(&mesh, "shop", 3)?.step(BELOW, minute).start()?;
+    finish(between).await?;
+    wait_for_more(&mesh, "primary", 5, Duration::from_secs(8)).await?;
+    mesh.forget();
+    wait_for_more(&mesh, "primary", 5, patience).await?;
+    assert_eq!(mesh.count("burst"), 0);
+    finish(below).await
+}
