@@ -8,7 +8,7 @@ const E_INV: u64 = 1_580_030_169;
 
 /// e^−(num/den) in 32 fractional bits; one where `den` is zero. The error is below 2^−28.
 ///
-/// Whole steps multiply e^−1, the rest is the series to the eighth term.
+/// Whole steps multiply e^−1, the rest is the series to the twelfth term.
 #[must_use]
 pub fn exp_neg(num: u64, den: u64) -> u64 {
     if den == 0 {

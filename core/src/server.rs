@@ -111,16 +111,11 @@ impl Server {
             &mut self.counts.overflow
         };
         *sum = sum.saturating_add(counted);
-        let last = if own_traffic {
-            UPDATE_FREQUENCY
-        } else {
-            ATTEMPTS
-        };
         let returned = own_traffic && (hop.flags.returned || attempt > UPDATE_FREQUENCY);
         let ask = Ask {
             class,
             // What came home again has nowhere else to go, even where a caller offers it.
-            bounceable: hop.flags.bounceable && attempt <= last && !returned,
+            bounceable: hop.flags.bounceable && attempt <= ATTEMPTS && !returned,
             returned,
             shed,
         };
