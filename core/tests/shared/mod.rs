@@ -4,10 +4,12 @@
 //! for `wasm32`, where `#[test]` stands for `#[wasm_bindgen_test]`. The property tests use the
 //! helpers as well.
 
+mod answers;
 mod caller;
 mod classes;
 mod config;
 mod credit;
+mod events;
 mod fixed;
 mod gate;
 mod headers;
@@ -16,6 +18,7 @@ mod mesh_cases;
 mod rate;
 mod record;
 mod switch;
+mod wire;
 
 pub(crate) mod golden;
 pub(crate) mod help;
