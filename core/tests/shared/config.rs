@@ -137,10 +137,7 @@ fn a_cluster_that_the_table_does_not_know() {
     assert_eq!(config.passed_over, ["two"], "no home, and none of its own");
     assert_eq!(config.policies.len(), 1);
     assert_eq!(config.policies[0].home, "primary");
-    assert_eq!(
-        (config.prefix.as_str(), config.own.as_str()),
-        ("", "")
-    );
+    assert_eq!((config.prefix.as_str(), config.own.as_str()), ("", ""));
     assert_eq!(config.policy_for_cluster("outbound|80||two"), None);
     let hop = |policy| Hop {
         target: "primary",
