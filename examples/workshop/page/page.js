@@ -9,6 +9,7 @@ const controls = byId("controls");
 const workers = new Map();
 let inForce = null;
 let waiting = [];
+let failure = "before this page was opened";
 
 // ---- what the workshop tells
 
@@ -28,7 +29,7 @@ const on = {
     if (waiting.length > ROWS) waiting.shift();
   },
   failed({ reason }) {
-    byId("errors-hint").textContent = reason;
+    failure = reason;
   },
 };
 
@@ -54,6 +55,7 @@ function showTick({ t, offered, home, burst, limit, totals, firstSpill, workers:
   };
   for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
   byId("errors-tile").classList.toggle("wrong", totals.errors > 0);
+  byId("errors-hint").textContent = totals.errors ? failure : "every reply was 200";
   showFirstSpill(firstSpill);
   showCountdown();
   const scale = Math.max(limit, offered, 1);

@@ -96,8 +96,9 @@ impl Page {
         while self.run(&format!("return Boolean({expression})")) != Value::Bool(true) {
             assert!(
                 begin.elapsed() < DEADLINE,
-                "never true: {expression}; {}",
-                self.rates()
+                "never true: {expression}; {}, console: {:?}",
+                self.rates(),
+                self.errors()
             );
             sleep(Duration::from_millis(50));
         }
