@@ -11,14 +11,14 @@ SHELL := /bin/bash
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TRAP_DIR := $(TARGET_DIR)/trap
-ARTEFACT := wasm32-unknown-unknown/release/spillway_filter.wasm
+LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
 BENCHES := bench-cost
 SETUP := tools/setup --quiet
 
 # Where the tests, the demo and the benchmarks find the built filters.
-export SPILLWAY_FILTER ?= $(TARGET_DIR)/$(ARTEFACT)
-export SPILLWAY_FILTER_TRAP ?= $(TRAP_DIR)/$(ARTEFACT)
+export SPILLWAY_FILTER ?= $(TARGET_DIR)/spillway-filter.wasm
+export SPILLWAY_FILTER_TRAP ?= $(TARGET_DIR)/spillway-filter-trap.wasm
 
 help: ## Lists every target
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,16 +30,18 @@ setup: ## Installs everything that building, trying and testing need
 wasm-build:
 	@$(SETUP) build
 	cargo build -p spillway-filter --release --target wasm32-unknown-unknown
+	cargo run --quiet -p spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER)"
 
 wasm: wasm-build ## Builds the filter for Envoy, and fails when it grows above 200 KiB
-	@size=$$(stat -c %s "$(TARGET_DIR)/$(ARTEFACT)")
-	echo "$(ARTEFACT): $$(( (size + 1023) / 1024 )) KiB of at most $(SIZE_LIMIT_KIB) KiB"
+	@size=$$(stat -c %s "$(SPILLWAY_FILTER)")
+	echo "$(notdir $(SPILLWAY_FILTER)): $$(( (size + 1023) / 1024 )) KiB of at most $(SIZE_LIMIT_KIB) KiB"
 	(( size <= $(SIZE_LIMIT_KIB) * 1024 )) || { echo "the filter is too large: $$size bytes" >&2; exit 1; }
 
 wasm-trap: ## Builds the filter that traps on demand, for the tests of what a trap costs
 	@$(SETUP) build
 	cargo build -p spillway-filter --release --target wasm32-unknown-unknown \
 		--features trap --target-dir "$(TRAP_DIR)"
+	cargo run --quiet -p spillway-trim -- "$(TRAP_DIR)/$(LINKED)" "$(SPILLWAY_FILTER_TRAP)"
 
 fmt: ## Formats all Rust code
 	@$(SETUP) clippy

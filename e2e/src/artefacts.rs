@@ -36,7 +36,7 @@ pub fn envoy(version: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The filter: `$SPILLWAY_FILTER`, else what a release build leaves in the workspace.
+/// The filter: `$SPILLWAY_FILTER`, else what `make wasm` leaves in the workspace.
 ///
 /// # Errors
 /// When it has not been built.
@@ -44,7 +44,7 @@ pub fn filter() -> Result<PathBuf> {
     let path = match std::env::var_os("SPILLWAY_FILTER") {
         Some(path) => PathBuf::from(path),
         None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/wasm32-unknown-unknown/release/spillway_filter.wasm"),
+            .join("../target/spillway-filter.wasm"),
     };
     ensure!(
         path.is_file(),

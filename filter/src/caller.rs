@@ -220,11 +220,13 @@ impl CallerStream {
     /// The policy for the destination that Envoy chose.
     fn policy(&self) -> Option<Rc<CallerPolicy>> {
         let cluster = host::property(path::ENVOY_CLUSTER).ok().flatten()?;
-        let at = self
-            .active
-            .config
-            .policy_for_cluster(core::str::from_utf8(&cluster).ok()?)?;
-        self.active.callers.get(at).cloned()
+        let mut last = self.active.last.borrow_mut();
+        if last.0 != cluster {
+            let name = core::str::from_utf8(&cluster).unwrap_or_default();
+            last.1 = self.active.config.policy_for_cluster(name);
+            last.0 = cluster;
+        }
+        self.active.callers.get(last.1?).cloned()
     }
 
     /// What Shadow sends: home, with an echo of one, so that the server knows the demand; what

@@ -175,7 +175,7 @@ pub(crate) fn plugin_configuration(size: usize) -> Result<Option<Box<[u8]>>> {
     })
 }
 
-/// All headers, as [`crate::pairs::Pairs`] reads them.
+/// All headers, as [`crate::pairs::each`] reads them.
 pub(crate) fn headers(map: Map) -> Result<Option<Box<[u8]>>> {
     // SAFETY: the host writes the two places during the call.
     take(|data, size| unsafe { abi::proxy_get_header_map_pairs(map as u32, data, size) })

@@ -1,50 +1,38 @@
 //! Header maps as the host hands them over in one call: a count, all sizes, then names and values,
 //! each ended by a zero byte (proxy-wasm ABI 0.2.1). Read in place, every step checked.
 
-/// Iterates over the pairs of a serialised map; ends early where it is damaged.
-#[derive(Clone)]
-pub(crate) struct Pairs<'a> {
-    left: u32,
-    sizes: &'a [u8],
-    data: &'a [u8],
-}
-
-impl<'a> Pairs<'a> {
-    pub(crate) fn new(map: &'a [u8]) -> Self {
-        Self::checked(map).unwrap_or(Self {
-            left: 0,
-            sizes: &[],
-            data: &[],
-        })
-    }
-
-    fn checked(map: &'a [u8]) -> Option<Self> {
-        let (count, rest) = map.split_first_chunk::<4>()?;
-        let left = u32::from_le_bytes(*count);
-        let sizes = usize::try_from(left).ok()?.checked_mul(8)?;
-        let (sizes, data) = rest.split_at_checked(sizes)?;
-        Some(Self { left, sizes, data })
-    }
-
-    fn text(&mut self, size: [u8; 4]) -> Option<&'a [u8]> {
-        let size = usize::try_from(u32::from_le_bytes(size)).ok()?;
-        let (text, rest) = self.data.split_at_checked(size)?;
-        self.data = rest.get(1..)?;
-        Some(text)
+/// Gives each pair to `see`; ends early where the map is damaged. Every request has its headers
+/// pass here, twice on each side, so the loop is kept tight.
+pub(crate) fn each<'a>(map: &'a [u8], mut see: impl FnMut(&'a [u8], &'a [u8])) {
+    let Some((count, rest)) = map.split_first_chunk::<4>() else {
+        return;
+    };
+    let bytes = usize::try_from(u32::from_le_bytes(*count))
+        .ok()
+        .and_then(|n| n.checked_mul(8));
+    let Some((sizes, mut data)) = bytes.and_then(|bytes| rest.split_at_checked(bytes)) else {
+        return;
+    };
+    let (sizes, _) = sizes.as_chunks::<8>();
+    for pair in sizes {
+        let [a, b, c, d, e, f, g, h] = *pair;
+        let Some((name, rest)) = text(data, [a, b, c, d]) else {
+            return;
+        };
+        let Some((value, rest)) = text(rest, [e, f, g, h]) else {
+            return;
+        };
+        data = rest;
+        see(name, value);
     }
 }
 
-impl<'a> Iterator for Pairs<'a> {
-    /// A name and a value.
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let (name, rest) = self.sizes.split_first_chunk::<4>()?;
-        let (value, rest) = rest.split_first_chunk::<4>()?;
-        self.sizes = rest;
-        Some((self.text(*name)?, self.text(*value)?))
-    }
+/// The text at the beginning of `data`, and what follows its zero byte.
+#[inline(always)]
+fn text(data: &[u8], size: [u8; 4]) -> Option<(&[u8], &[u8])> {
+    let size = usize::try_from(u32::from_le_bytes(size)).ok()?;
+    let (text, rest) = data.split_at_checked(size)?;
+    Some((text, rest.get(1..)?))
 }
 
 /// Serialises a short map.

@@ -4,7 +4,7 @@ use spillway_core::config::Bodies;
 use spillway_core::header;
 
 use crate::host::{self, Map};
-use crate::pairs::Pairs;
+use crate::pairs;
 
 /// The largest body that is bounced by its declared length, bytes: a hundredth of what Envoy
 /// buffers for a retry by default, so that many fit.
@@ -30,11 +30,18 @@ pub(crate) struct Ours<'a> {
 }
 
 impl<'a> Ours<'a> {
-    fn see(&mut self, name: &'a [u8], value: &'a [u8], prefix_header: &str) {
-        if name == prefix_header.as_bytes() {
+    #[inline(always)]
+    fn see(&mut self, first: Option<&u8>, name: &'a [u8], value: &'a [u8], prefix: &[u8]) {
+        // Most names end here, before anything is compared byte by byte.
+        if first == prefix.first() && name == prefix {
             self.prefix = true;
-        } else if !name.starts_with(header::FAMILY) {
-        } else if name == header::HOP.as_bytes() {
+        } else if first == Some(&b'x') && name.starts_with(header::FAMILY) {
+            self.see_family(name, value);
+        }
+    }
+
+    fn see_family(&mut self, name: &'a [u8], value: &'a [u8]) {
+        if name == header::HOP.as_bytes() {
             self.hops = self.hops.saturating_add(1);
             self.hop = (self.hops == 1).then_some(value);
         } else if name == header::LOAD.as_bytes() {
@@ -83,19 +90,21 @@ impl<'a> Request<'a> {
             attempt: 1,
             ..Self::default()
         };
-        for (name, value) in Pairs::new(map) {
-            match name {
-                b":path" => request.path = value,
-                b":method" => request.connects |= value == b"CONNECT",
-                b"upgrade" => request.connects = true,
-                b"content-length" => request.length = Some(value),
-                b"content-type" => request.grpc = value.starts_with(b"application/grpc"),
-                b"x-envoy-attempt-count" => {
-                    request.attempt = header::number(value).unwrap_or(1).max(1);
-                }
-                name => request.ours.see(name, value, prefix_header),
+        pairs::each(map, |name, value| match (name.len(), name.first()) {
+            (5, Some(b':')) if name == b":path" => request.path = value,
+            (7, Some(b':')) => request.connects |= name == b":method" && value == b"CONNECT",
+            (7, Some(b'u')) if name == b"upgrade" => request.connects = true,
+            (14, Some(b'c')) if name == b"content-length" => request.length = Some(value),
+            (12, Some(b'c')) if name == b"content-type" => {
+                request.grpc = value.starts_with(b"application/grpc");
             }
-        }
+            (22, Some(b'x')) if name == header::ATTEMPT_COUNT.as_bytes() => {
+                request.attempt = header::number(value).unwrap_or(1).max(1);
+            }
+            (_, first) => request
+                .ours
+                .see(first, name, value, prefix_header.as_bytes()),
+        });
         request
     }
 
@@ -127,12 +136,12 @@ pub(crate) struct Response<'a> {
 impl<'a> Response<'a> {
     pub(crate) fn read(map: &'a [u8], prefix_header: &str) -> Self {
         let mut response = Self::default();
-        for (name, value) in Pairs::new(map) {
-            match name {
-                b":status" => response.status = header::number(value).unwrap_or(0),
-                name => response.ours.see(name, value, prefix_header),
-            }
-        }
+        pairs::each(map, |name, value| match (name.len(), name.first()) {
+            (7, Some(b':')) => response.status = header::number(value).unwrap_or(0),
+            (_, first) => response
+                .ours
+                .see(first, name, value, prefix_header.as_bytes()),
+        });
         response
     }
 
@@ -144,7 +153,9 @@ impl<'a> Response<'a> {
 /// Traps when a request asks for it: a test build shows what a trap costs the traffic.
 #[cfg(feature = "trap")]
 pub(crate) fn trap(map: &[u8]) {
-    if Pairs::new(map).any(|(name, _)| name == b"x-test-trap") {
-        core::arch::wasm32::unreachable();
-    }
+    pairs::each(map, |name, _| {
+        if name == b"x-test-trap" {
+            core::arch::wasm32::unreachable();
+        }
+    });
 }

@@ -32,6 +32,8 @@ pub(crate) struct Active {
     pub(crate) config: Config,
     pub(crate) callers: Vec<Rc<CallerPolicy>>,
     pub(crate) servers: Vec<Rc<ServerPolicy>>,
+    /// The destination of the last request, and its policy: most callers have few.
+    pub(crate) last: RefCell<(Box<[u8]>, Option<usize>)>,
     generation: Gauge,
 }
 
@@ -152,6 +154,7 @@ impl Active {
             config,
             callers,
             servers,
+            last: RefCell::default(),
             generation,
         }
     }

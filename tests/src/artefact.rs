@@ -48,10 +48,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The file that is tested: `SPILLWAY_FILTER`, else what the release build leaves.
+    /// The file that is tested: `SPILLWAY_FILTER`, else what `make wasm` leaves.
     #[must_use]
     pub fn path() -> PathBuf {
-        let built = "../target/wasm32-unknown-unknown/release/spillway_filter.wasm";
+        let built = "../target/spillway-filter.wasm";
         let built = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(built);
         std::env::var_os("SPILLWAY_FILTER").map_or_else(built, PathBuf::from)
     }
