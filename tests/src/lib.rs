@@ -14,9 +14,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`artefact`] | where the built filter is, and how it is compiled |
-//! | [`proxy`] | one Envoy process: clock, node, shared data, metrics, logs, faults |
+//! | [`proxy`] | one Envoy process: node, shared data, metrics, logs, faults |
 //! | [`vm`] | one VM of one worker thread: plugins (root contexts) and streams |
-//! | [`time`] | ticks |
+//! | [`time`] | clocks and ticks |
 //! | [`stream`] | a request and its way through the filter |
 //! | [`headers`] | header maps and their wire form |
 //! | [`faults`] | what the host does wrong on purpose |
@@ -30,6 +30,7 @@ pub mod faults;
 mod guest;
 pub mod headers;
 mod imports;
+mod metrics;
 pub mod proxy;
 mod state;
 pub mod status;
@@ -41,9 +42,10 @@ pub mod vm;
 pub use artefact::Filter;
 pub use faults::{Fault, Faults};
 pub use headers::Headers;
-pub use proxy::{Clock, LogLine, Proxy};
+pub use proxy::{LogLine, Proxy};
 pub use status::{HostFunction, Status};
 pub use stream::{Answer, Outcome, Request, Response, StreamId};
+pub use time::Clock;
 pub use vm::{PluginId, Vm};
 
 /// Errors of the host and traps of the filter, with their chain of causes.

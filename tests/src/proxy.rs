@@ -4,67 +4,17 @@
 //! have their own memory and share the clock, the node, the shared data and the metrics, as in Envoy. The
 //! caller's sidecar and the server's sidecar are two proxies.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmtime::{Result, bail};
 
 use crate::faults::Faults;
 use crate::headers::encode_pairs;
+use crate::metrics::Metrics;
 use crate::status::Status;
-
-/// The clocks of a proxy, which stand still until a test moves them. Clones are the same clock, so that
-/// several proxies can live in one time.
-#[derive(Clone)]
-pub struct Clock {
-    monotonic_ns: Rc<Cell<u64>>,
-    wall_ns: Rc<Cell<u64>>,
-}
-
-impl Default for Clock {
-    /// A day after the machine's start, in November 2026.
-    fn default() -> Clock {
-        Clock {
-            monotonic_ns: Rc::new(Cell::new(86_400_000_000_000)),
-            wall_ns: Rc::new(Cell::new(1_795_000_000_000_000_000)),
-        }
-    }
-}
-
-impl Clock {
-    /// Both clocks go forward.
-    pub fn advance(&self, by: Duration) {
-        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        self.monotonic_ns
-            .set(self.monotonic_ns.get().saturating_add(by));
-        self.wall_ns.set(self.wall_ns.get().saturating_add(by));
-    }
-
-    /// Sets the monotonic clock, also backwards, which no real one does.
-    pub fn set_monotonic(&self, ns: u64) {
-        self.monotonic_ns.set(ns);
-    }
-
-    /// Sets the wall clock, as an administrator or a time service may.
-    pub fn set_wall(&self, ns: u64) {
-        self.wall_ns.set(ns);
-    }
-
-    /// Nanoseconds since some start.
-    #[must_use]
-    pub fn monotonic(&self) -> u64 {
-        self.monotonic_ns.get()
-    }
-
-    /// Nanoseconds since 1970.
-    #[must_use]
-    pub fn wall(&self) -> u64 {
-        self.wall_ns.get()
-    }
-}
+use crate::time::Clock;
 
 /// A line of the proxy's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,21 +23,6 @@ pub struct LogLine {
     pub level: u32,
     /// What the filter wrote.
     pub text: String,
-}
-
-/// What a metric counts, by the ABI's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MetricKind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Metric {
-    kind: MetricKind,
-    value: u64,
-    records: u64,
 }
 
 #[derive(Default)]
@@ -101,7 +36,7 @@ struct Process {
     faults: Faults,
     node: RefCell<Value>,
     shared: RefCell<SharedData>,
-    metrics: RefCell<BTreeMap<String, Metric>>,
+    metrics: RefCell<Metrics>,
     logs: RefCell<Vec<LogLine>>,
 }
 
@@ -252,13 +187,7 @@ impl Proxy {
     /// The value of a counter or gauge, or the sum of a histogram; 0 when there is none of that name.
     #[must_use]
     pub fn metric(&self, name: &str) -> u64 {
-        self.0.metrics.borrow().get(name).map_or(0, |m| m.value)
-    }
-
-    /// How often a histogram was fed.
-    #[must_use]
-    pub fn metric_records(&self, name: &str) -> u64 {
-        self.0.metrics.borrow().get(name).map_or(0, |m| m.records)
+        self.0.metrics.borrow().0.get(name).map_or(0, |m| m.value)
     }
 
     /// All metrics and their values.
@@ -267,6 +196,7 @@ impl Proxy {
         self.0
             .metrics
             .borrow()
+            .0
             .iter()
             .map(|(name, m)| (name.clone(), m.value))
             .collect()
@@ -277,60 +207,14 @@ impl Proxy {
     pub fn metric_sum(&self, parts: &[&str]) -> u64 {
         let metrics = self.0.metrics.borrow();
         let named = metrics
+            .0
             .iter()
             .filter(|(name, _)| parts.iter().all(|part| name.contains(part)));
         named.map(|(_, m)| m.value).sum()
     }
 
-    pub(crate) fn define_metric(&self, kind: MetricKind, name: &str) -> Result<()> {
-        let mut metrics = self.0.metrics.borrow_mut();
-        let metric = metrics.entry(name.to_owned()).or_insert(Metric {
-            kind,
-            value: 0,
-            records: 0,
-        });
-        if metric.kind != kind {
-            bail!(
-                "the metric {name} is a {:?}, and now a {kind:?}",
-                metric.kind
-            );
-        }
-        Ok(())
-    }
-
-    pub(crate) fn increment_metric(&self, name: &str, offset: i64) -> Result<Status> {
-        let mut metrics = self.0.metrics.borrow_mut();
-        let Some(metric) = metrics.get_mut(name) else {
-            return Ok(Status::NOT_FOUND);
-        };
-        match metric.kind {
-            MetricKind::Counter if offset <= 0 => return Ok(Status::BAD_ARGUMENT),
-            MetricKind::Histogram => return Ok(Status::BAD_ARGUMENT),
-            MetricKind::Counter | MetricKind::Gauge => {}
-        }
-        match metric.value.checked_add_signed(offset) {
-            Some(value) => metric.value = value,
-            None => bail!(
-                "the metric {name} stands at {} and cannot change by {offset}",
-                metric.value
-            ),
-        }
-        Ok(Status::OK)
-    }
-
-    pub(crate) fn record_metric(&self, name: &str, value: u64) -> Status {
-        let mut metrics = self.0.metrics.borrow_mut();
-        let Some(metric) = metrics.get_mut(name) else {
-            return Status::NOT_FOUND;
-        };
-        match metric.kind {
-            MetricKind::Gauge => metric.value = value,
-            MetricKind::Counter | MetricKind::Histogram => {
-                metric.value = metric.value.saturating_add(value);
-            }
-        }
-        metric.records += 1;
-        Status::OK
+    pub(crate) fn metrics_mut(&self) -> RefMut<'_, Metrics> {
+        self.0.metrics.borrow_mut()
     }
 }
 

@@ -6,7 +6,8 @@ use wasmtime::{StoreLimits, StoreLimitsBuilder};
 
 use crate::callbacks::Exports;
 use crate::cost::Cost;
-use crate::proxy::{MetricKind, Proxy};
+use crate::metrics::MetricKind;
+use crate::proxy::Proxy;
 use crate::status::Status;
 use crate::stream::Stream;
 

@@ -1,11 +1,62 @@
 //! Time: the clocks stand still until a test lets it go by, and then the VMs tick when they are due.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use wasmtime::Result;
 
-use crate::proxy::Clock;
 use crate::vm::{PluginId, Vm};
+
+/// The clocks of a proxy, which stand still until a test moves them. Clones are the same clock, so that
+/// several proxies can live in one time.
+#[derive(Clone)]
+pub struct Clock {
+    monotonic_ns: Rc<Cell<u64>>,
+    wall_ns: Rc<Cell<u64>>,
+}
+
+impl Default for Clock {
+    /// A day after the machine's start, in November 2026.
+    fn default() -> Clock {
+        Clock {
+            monotonic_ns: Rc::new(Cell::new(86_400_000_000_000)),
+            wall_ns: Rc::new(Cell::new(1_795_000_000_000_000_000)),
+        }
+    }
+}
+
+impl Clock {
+    /// Both clocks go forward.
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.monotonic_ns
+            .set(self.monotonic_ns.get().saturating_add(by));
+        self.wall_ns.set(self.wall_ns.get().saturating_add(by));
+    }
+
+    /// Sets the monotonic clock, also backwards, which no real one does.
+    pub fn set_monotonic(&self, ns: u64) {
+        self.monotonic_ns.set(ns);
+    }
+
+    /// Sets the wall clock, as an administrator or a time service may.
+    pub fn set_wall(&self, ns: u64) {
+        self.wall_ns.set(ns);
+    }
+
+    /// Nanoseconds since some start.
+    #[must_use]
+    pub fn monotonic(&self) -> u64 {
+        self.monotonic_ns.get()
+    }
+
+    /// Nanoseconds since 1970.
+    #[must_use]
+    pub fn wall(&self) -> u64 {
+        self.wall_ns.get()
+    }
+}
 
 /// The clock goes forward from tick to tick, and all VMs tick when they are due.
 ///

@@ -4,7 +4,7 @@ use wasmtime::{Linker, Result, bail};
 
 use super::{Call, wrap};
 use crate::guest::serve;
-use crate::proxy::MetricKind;
+use crate::metrics::MetricKind;
 use crate::state::State;
 use crate::status::{HostFunction as F, Status};
 
@@ -55,7 +55,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
                 if g.is_skipped() {
                     return Ok(Status::OK);
                 }
-                g.state().proxy.define_metric(kind, &name)?;
+                g.state().proxy.metrics_mut().define(kind, &name)?;
                 let id = g.state().metric_id(kind, name);
                 g.write(id_to, &id.to_le_bytes())?;
                 Ok(Status::OK)
@@ -68,7 +68,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
         |c: Call<'_>, id: u32, offset: i64| {
             serve(c, F::IncrementMetric, |g| match g.state().metric_name(id) {
                 Some(_) if g.is_skipped() => Ok(Status::OK),
-                Some(name) => g.state().proxy.increment_metric(&name, offset),
+                Some(name) => g.state().proxy.metrics_mut().increment(&name, offset),
                 None => Ok(Status::NOT_FOUND),
             })
         },
@@ -79,7 +79,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
         |c: Call<'_>, id: u32, value: u64| {
             serve(c, F::RecordMetric, |g| match g.state().metric_name(id) {
                 Some(_) if g.is_skipped() => Ok(Status::OK),
-                Some(name) => Ok(g.state().proxy.record_metric(&name, value)),
+                Some(name) => Ok(g.state().proxy.metrics_mut().record(&name, value)),
                 None => Ok(Status::NOT_FOUND),
             })
         },

@@ -1,8 +1,8 @@
 //! Shared data that is not ours, not of our version, or nonsense: replaced, never misread.
 
-use spillway_tests::Fault;
+use spillway_tests::{Fault, Proxy, traffic};
 
-use crate::sidecar::{BURST, HOME, Sidecar, document, inbound, outbound, policy, server};
+use crate::sidecar::{BURST, HOME, Sidecar, attempt, document, inbound, outbound, policy, server};
 use serde_json::json;
 
 /// The keys of the two records that its policy has; another remembers what was last complained about.
@@ -47,42 +47,69 @@ fn foreign(ours: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
+/// A server that has long been asked for 30/s, and whose gate is full now.
+fn busy() -> Sidecar {
+    let mut home = Sidecar::start("primary", &server());
+    for _ in 0..300 {
+        home.refused(&inbound(HOME));
+        home.pass(33);
+    }
+    home.admitted(HOME, 2 * BURST);
+    home
+}
+
+/// Records of another version may mean anything: here they would close the gate and report a high load.
 #[test]
 fn foreign_bytes_are_replaced() {
-    let ours = Sidecar::start("primary", &server());
-    let keys = records(&ours);
-    for key in &keys {
+    let busy = busy();
+    for key in &records(&busy) {
         assert!(
             key.starts_with("spillway."),
             "all plugins share one name space: {key}"
         );
-        let bytes = ours.proxy.shared(key).unwrap();
-        for foreign in foreign(&bytes) {
-            // Found when the configuration is taken, and found between two requests.
-            let mut late = Sidecar::start("primary", &server());
-            late.proxy.set_shared(key, &foreign);
-            late.reconfigure(&server());
-            check(&mut late, key, &bytes);
-            let mut later = Sidecar::start("primary", &server());
-            later.proxy.set_shared(key, &foreign);
-            check(&mut later, key, &bytes);
+        let ours = busy.proxy.shared(key).unwrap();
+        for foreign in foreign(&ours) {
+            for late in [true, false] {
+                // Found when the configuration is taken, or between two requests.
+                let proxy = Proxy::new(busy.proxy.clock(), "primary", &[("app", "worker")]);
+                proxy.set_shared(key, &foreign);
+                let mut home = Sidecar::of(&proxy, &server());
+                if late {
+                    proxy.set_shared(key, &foreign);
+                }
+                home.vm.tick(home.plugin).unwrap();
+                let answer = home.answer(&attempt(HOME, 3), &traffic::response(200));
+                assert_eq!(
+                    answer.only("x-spillway-load").unwrap(),
+                    "primary;0;3",
+                    "{key}: {foreign:.40?}"
+                );
+                assert_eq!(home.admitted(HOME, 40), BURST, "{key}: {foreign:.40?}");
+                home.vm.tick(home.plugin).unwrap();
+                let left = proxy.shared(key).unwrap();
+                assert_eq!(
+                    (left.len(), &left[..2]),
+                    (ours.len(), &ours[..2]),
+                    "{key}: a record of our form"
+                );
+            }
         }
     }
 }
 
-/// Works as if it were new, and leaves a record of our form.
-fn check(home: &mut Sidecar, key: &str, ours: &[u8]) {
-    let through = (0..40)
-        .filter(|_| home.refused(&inbound(HOME)).is_none())
-        .count();
-    assert_eq!(through, BURST);
-    home.pass(1_001);
-    let through = (0..40)
-        .filter(|_| home.refused(&inbound(HOME)).is_none())
-        .count();
-    assert_eq!(through, BURST);
-    let left = home.proxy.shared(key).unwrap();
-    assert_eq!((left.len(), &left[..2]), (ours.len(), &ours[..2]), "{key}");
+/// The other side of the same coin: a record of ours is believed, by a thread that starts only now.
+#[test]
+fn records_of_this_version_are_believed() {
+    let busy = busy();
+    let mut second = Sidecar::of(&busy.proxy, &server());
+    assert_eq!(second.admitted(HOME, 40), 0);
+    second.vm.tick(second.plugin).unwrap();
+    let told = second
+        .answer(&attempt(HOME, 3), &traffic::response(200))
+        .only("x-spillway-load")
+        .unwrap();
+    let rho: u32 = told.split(';').nth(1).unwrap().parse().unwrap();
+    assert!(rho > 1_500, "{told}");
 }
 
 /// A record of our own form whose numbers cannot be: the gate must not stay closed for a century.

@@ -119,6 +119,7 @@ fn nothing_of_ours_that_a_caller_forged_reaches_the_application() {
                 ("x-spillway-bounce", "1"),
                 ("x-spillway-shed", "1"),
                 ("x-spillway-of-tomorrow", "1"),
+                ("x-spillway-of-next-year", "1"),
             ] {
                 request.headers = request.headers.with(name, value);
             }
