@@ -309,7 +309,12 @@ impl HttpContext for CallerStream {
             .flatten()
             .unwrap_or_default();
         let response = Response::read(&map, &self.active.config.prefix_header);
-        response.ours.strip(Map::Response, response.status == 503);
+        let shed = response.shed();
+        if shed {
+            // What the policy promises; see the gate's answer for why it came as a 429.
+            let _ = host::set_header(Map::Response, b":status", b"503");
+        }
+        response.ours.strip(Map::Response, shed);
         if response.ours.hops > 0 {
             let _ = host::remove_header(Map::Response, header::HOP.as_bytes());
         }

@@ -98,7 +98,7 @@ impl<'a> Request<'a> {
             (12, Some(b'c')) if name == b"content-type" => {
                 request.grpc = value.starts_with(b"application/grpc");
             }
-            (22, Some(b'x')) if name == header::ATTEMPT_COUNT.as_bytes() => {
+            (21, Some(b'x')) if name == header::ATTEMPT_COUNT.as_bytes() => {
                 request.attempt = header::number(value).unwrap_or(1).max(1);
             }
             (_, first) => request
@@ -143,6 +143,11 @@ impl<'a> Response<'a> {
                 .see(first, name, value, prefix_header.as_bytes()),
         });
         response
+    }
+
+    /// Shed by the gate, not by the application.
+    pub(crate) const fn shed(&self) -> bool {
+        self.ours.shed && self.status == 429
     }
 
     pub(crate) const fn server_error(&self) -> bool {

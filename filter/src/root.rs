@@ -85,16 +85,14 @@ impl Slot {
             Err(errors) => {
                 let count = name("spillway_config_errors", &[("plugin", plugin)]);
                 self.errors.get_or_init(|| Counter::new(count)).add(1);
-                let kept = match &*self.active.borrow() {
-                    Some(active) => {
-                        format!("generation {} stays in force", active.config.generation)
-                    }
-                    None => "traffic passes untouched".into(),
-                };
+                // Not every VM that says it knows which: Envoy tries each configuration in one that
+                // never had another.
                 log_once(
                     plugin,
                     document,
-                    &format!("spillway: configuration refused, {kept}: {errors}"),
+                    &format!(
+                        "spillway: configuration refused; the last good one stays in force, without one traffic passes untouched: {errors}"
+                    ),
                 );
             }
         }

@@ -237,7 +237,9 @@ impl ServerStream {
         }
         .write(&mut load);
         let (status, details, pair) = match verdict {
-            Verdict::Shed => (503, "spillway_shed", (header::SHED, "exhausted")),
+            // The caller's side makes a 503 of it. Outlier detection, which sits in between, would
+            // count a 503 as a failure, and eject the endpoint for being full.
+            Verdict::Shed => (429, "spillway_shed", (header::SHED, "exhausted")),
             _ => (429, "spillway_bounced", (header::BOUNCE, "1")),
         };
         let headers = pairs::encode(&[

@@ -302,6 +302,18 @@ fn max_rate() {
         .filter(|_| caller.decide(overflow, T, all).rung.is_some())
         .count();
     assert!((50..=52).contains(&went), "{went}");
+    // A turn that was refused is the next request's.
+    caller.on_answer(told(1, 10_000), T);
+    let mut asked = 0;
+    for _ in 0..100 {
+        caller.decide(overflow, T, |_| {
+            asked += 1;
+            false
+        });
+    }
+    assert!(asked >= 90, "{asked}");
+    assert_eq!(caller.decide(overflow, T, all).rung, Some(0));
+    caller.on_answer(told(1, 2_000), T);
     // A rung is asked for one request only when it has a turn.
     let mut asked = 0;
     for _ in 0..100 {

@@ -181,7 +181,7 @@ fn a_request_to_another_destination_is_untouched() {
 #[test]
 fn the_application_sees_the_prefix_and_nothing_else_of_ours() {
     let mut caller = Sidecar::start("primary", &client());
-    let mut response = response_with(&[
+    let response = response_with(&[
         ("x-spillway-load", "burst;700;3"),
         ("x-spillway-bounce", "1"),
         ("x-spillway", "primary;mesh-token-1;primary;worker;1;b"),
@@ -191,15 +191,26 @@ fn the_application_sees_the_prefix_and_nothing_else_of_ours() {
     let answer = caller.answer(&outbound(), &response);
     assert_eq!(answer.names_starting("x-spillway"), ["x-spillway-prefix"]);
     assert_eq!(answer.only("x-spillway-prefix").unwrap(), "bursty-");
-    response.headers = response.headers.set(":status", "503");
-    let names = caller
-        .answer(&outbound(), &response)
-        .names_starting("x-spillway");
-    assert_eq!(
-        names,
-        ["x-spillway-shed", "x-spillway-prefix"],
-        "the reason of a 503 is for the caller"
-    );
+}
+
+/// Between sidecars it is a 429, which outlier detection does not count.
+#[test]
+fn a_shed_request_is_a_503_with_a_reason_for_its_caller() {
+    let mut caller = Sidecar::start("primary", &client());
+    let mut response = response_with(&[
+        ("x-spillway-load", "primary;1700;3"),
+        ("x-spillway-shed", "exhausted"),
+    ]);
+    for (status, told, names) in [
+        ("429", "503", ["x-spillway-shed"].as_slice()),
+        ("503", "503", &[]),
+        ("200", "200", &[]),
+    ] {
+        response.headers = response.headers.set(":status", status);
+        let answer = caller.answer(&outbound(), &response);
+        assert_eq!(answer.only(":status").unwrap(), told, "{status}");
+        assert_eq!(answer.names_starting("x-spillway"), names, "{status}");
+    }
 }
 
 #[test]

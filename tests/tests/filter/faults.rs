@@ -159,15 +159,12 @@ fn check(path: &Path, function: HostFunction, outcomes: &[Outcome]) -> Result<()
             Outcome::Answered(answer) if path.is_caller() => {
                 return Err(format!("the caller's side answered {}", answer.status));
             }
-            Outcome::Answered(answer) if answer.status == 429 => {
-                if !answer.headers.has("x-spillway-bounce") {
-                    return Err("429 without the bounce header".into());
+            Outcome::Answered(answer) => {
+                let why = ["x-spillway-bounce", "x-spillway-shed"];
+                if answer.status != 429 || !why.iter().any(|name| answer.headers.has(name)) {
+                    return Err(format!("answered {} without a reason", answer.status));
                 }
             }
-            Outcome::Answered(answer) if answer.status != 503 => {
-                return Err(format!("answered {}", answer.status));
-            }
-            Outcome::Answered(_) => {}
             // What is not shown cannot be taken off, and what the host does not take off stays.
             Outcome::Forwarded(headers) => {
                 let blind = [

@@ -24,7 +24,7 @@ const CALLED: [&str; 15] = [
 
 /// What the dispatcher of the `proxy-wasm` crate and the default methods of its traits import on top, and the filter
 /// never calls. Every host of the ABI has them.
-const LINKED: [&str; 21] = [
+const LINKED: [&str; 20] = [
     "env.proxy_add_header_map_value",
     "env.proxy_call_foreign_function",
     "env.proxy_close_stream",
@@ -44,7 +44,6 @@ const LINKED: [&str; 21] = [
     "env.proxy_register_shared_queue",
     "env.proxy_resolve_shared_queue",
     "env.proxy_set_buffer_bytes",
-    "env.proxy_set_effective_context",
     "env.proxy_set_header_map_pairs",
 ];
 
