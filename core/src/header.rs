@@ -46,7 +46,7 @@ pub struct Flags {
     pub bounceable: bool,
     /// `h`: came home because all else is full.
     pub returned: bool,
-    /// `s`: the policy is in Shadow; nothing may change.
+    /// `s`: the policy is in Shadow; nothing may change. With `h`: it would have spilled.
     pub shadow: bool,
 }
 

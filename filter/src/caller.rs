@@ -35,6 +35,7 @@ pub(crate) struct CallerPolicy {
 }
 
 impl CallerPolicy {
+    #[inline(never)]
     pub(crate) fn new(policy: Policy, old: Option<&Self>, now: u64) -> Self {
         let ladder = || {
             core::iter::once(policy.home.as_str())
@@ -111,6 +112,7 @@ impl CallerPolicy {
         self.force.set(force.map(|o| o.force));
     }
 
+    #[inline(never)]
     pub(crate) fn tick(&self, now: u64, wall: Option<u64>) {
         self.set_force(wall);
         if let Mode::Switch(limits) = &self.policy.mode {
@@ -229,13 +231,15 @@ impl CallerStream {
         self.active.callers.get(last.1?).cloned()
     }
 
-    /// What Shadow sends: home, with an echo of one, so that the server knows the demand; what
-    /// would have spilled does not offer to be bounced.
+    /// What Shadow sends: home, with an echo of one, so that the server knows the demand. What
+    /// would have spilled says that it came home all the same, and the gate leaves it out.
     fn shadow(decision: Decision) -> Decision {
+        let spills = decision.rung.is_some();
         Decision {
             rung: None,
             echo: 1,
-            bounceable: decision.rung.is_none() && decision.bounceable,
+            bounceable: !spills && decision.bounceable,
+            returned: spills,
             ..decision
         }
     }
@@ -273,7 +277,7 @@ impl HttpContext for CallerStream {
         };
         let flags = Flags {
             bounceable: decision.bounceable,
-            returned: decision.returned && !shadow,
+            returned: decision.returned,
             shadow,
         };
         let start = decision

@@ -57,6 +57,7 @@ impl Slot {
         self.now.get()
     }
 
+    #[inline(never)]
     fn configure(&self, document: &[u8], plugin: &str) {
         let own = host::property(path::OWN_CLUSTER)
             .ok()
@@ -122,6 +123,7 @@ impl Slot {
 }
 
 impl Active {
+    #[inline(never)]
     fn new(config: Config, old: Option<&Self>, now: u64) -> Self {
         let side = match config.side {
             Side::Client => "client",
@@ -240,6 +242,7 @@ fn complaint(plugin: &str, hash: u64) -> bool {
         .0
 }
 
+#[inline(never)]
 fn log_once(plugin: &str, document: &[u8], line: &str) {
     // FNV-1a: tells documents apart, no more.
     let hash = document

@@ -43,6 +43,7 @@ pub(crate) struct ServerPolicy {
 }
 
 impl ServerPolicy {
+    #[inline(never)]
     pub(crate) fn new(policy: Policy, old: Option<&Self>) -> Self {
         let mine = policy.workload.as_ref().is_none_or(matches);
         let gate = Key::new::<Gate>(&[&policy.id]);
@@ -95,6 +96,7 @@ impl ServerPolicy {
     }
 
     /// Hands this thread's counts to the shared sums, and takes the load from them.
+    #[inline(never)]
     fn sum(&self, capacity: &Capacity, now: u64) {
         self.release(self.owed.take());
         let in_flight = if capacity.concurrency.is_some() {
@@ -275,8 +277,12 @@ impl HttpContext for ServerStream {
                 by.unknown.add(1);
             }
             let shadow = by.policy.shadow || classified.shadow;
+            // Without Shadow it would be elsewhere, so it takes nobody's room.
+            let elsewhere = by.policy.shadow && classified.shadow && classified.ask.returned;
             let mut counted = false;
-            if let Some(capacity) = &by.policy.capacity {
+            if let Some(capacity) = &by.policy.capacity
+                && !elsewhere
+            {
                 let verdict;
                 (verdict, counted) = by.decide(&classified, capacity, &self.slot);
                 by.count(verdict);

@@ -32,6 +32,7 @@ pub(super) fn parse(document: &[u8], own: &str) -> Result<Config, ConfigErrors> 
     Ok(build(wire, own))
 }
 
+#[inline(never)]
 fn document_rules(wire: &wire::Document, errors: &mut Errors) {
     errors.require(
         (1..=2).contains(&wire.tokens.len()),
@@ -129,6 +130,7 @@ fn is_cluster_name(name: &str) -> bool {
             .is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
+#[inline(never)]
 fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors: &mut Errors) {
     let good = (1..=32).contains(&policy.id.len())
         && policy
@@ -241,6 +243,7 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
 }
 
 /// Ids are unique, and no two policies claim one destination.
+#[inline(never)]
 fn meetings(policies: &[wire::Policy], errors: &mut Errors) {
     let mut ids = Table::default();
     let mut taken: Table<Vec<u16>> = Table::default();
@@ -278,6 +281,7 @@ fn ports_or_all(ports: &[u16]) -> Vec<u16> {
     }
 }
 
+#[inline(never)]
 fn build(wire: wire::Document, own: &str) -> Config {
     let own_row = wire.clusters.get(own);
     let mut config = Config {
@@ -318,6 +322,7 @@ fn build(wire: wire::Document, own: &str) -> Config {
     config
 }
 
+#[inline(never)]
 fn build_policy(policy: wire::Policy, home: String, token: &str, own: &str) -> Policy {
     let rung = |rung: wire::Overflow| Rung {
         subset: format!("spillway-{}", rung.cluster),

@@ -3,6 +3,8 @@
 //! Derived deserialisation stops at the first error, and takes three times the code in the
 //! filter. Here a wrong or missing field leaves its default behind and an error in the list, and
 //! reading goes on; a document with errors is never used.
+//!
+//! Nothing here is inlined: a host compiles each function in one piece of memory, and keeps that.
 
 use alloc::format;
 use alloc::string::String;
@@ -68,6 +70,7 @@ struct At {
 }
 
 impl At {
+    #[inline(never)]
     fn wrong<T>(&self, form: &str, errors: &mut Errors) -> Option<T> {
         errors.add(self.path.as_str(), ["write ", form].concat());
         None
@@ -89,6 +92,7 @@ impl At {
         }
     }
 
+    #[inline(never)]
     fn count(self, errors: &mut Errors) -> Option<NonZeroU32> {
         let number = self.number(1, u64::from(u32::MAX), errors)?;
         u32::try_from(number).ok().and_then(NonZeroU32::new)
@@ -103,6 +107,7 @@ impl At {
             .ok()
     }
 
+    #[inline(never)]
     fn one_of<T: Copy>(self, names: &[(&str, T)], errors: &mut Errors) -> Option<T> {
         let text = self.value.as_str().unwrap_or_default();
         if let Some((_, value)) = names.iter().find(|(name, _)| *name == text) {
@@ -112,6 +117,7 @@ impl At {
         self.wrong(&["one of ", &names.join(", ")].concat(), errors)
     }
 
+    #[inline(never)]
     fn list<T>(
         self,
         errors: &mut Errors,
@@ -136,6 +142,7 @@ impl At {
         Some(list)
     }
 
+    #[inline(never)]
     fn table<T>(
         self,
         errors: &mut Errors,
@@ -165,6 +172,7 @@ impl At {
         Some(value)
     }
 
+    #[inline(never)]
     fn open(self, errors: &mut Errors) -> Option<Fields<'_>> {
         match self.value {
             Value::Object(map) => Some(Fields {
@@ -196,6 +204,7 @@ struct Fields<'e> {
 
 impl Fields<'_> {
     /// A field that may be left out.
+    #[inline(never)]
     fn maybe<T>(
         &mut self,
         name: &'static str,
@@ -215,6 +224,7 @@ impl Fields<'_> {
     }
 
     /// A field that must be there.
+    #[inline(never)]
     fn must<T>(
         &mut self,
         name: &'static str,
@@ -252,6 +262,7 @@ impl Fields<'_> {
 }
 
 /// Reads a document. What cannot be read is in `errors`, and the rest as far as it goes.
+#[inline(never)]
 pub(super) fn document(text: &[u8], errors: &mut Errors) -> wire::Document {
     let mut at = At {
         path: String::new(),
@@ -308,12 +319,14 @@ pub(super) fn document(text: &[u8], errors: &mut Errors) -> wire::Document {
     })
 }
 
+#[inline(never)]
 fn cluster(at: At, errors: &mut Errors) -> Option<wire::Cluster> {
     at.object(errors, |f| wire::Cluster {
         prefix: f.or_default("prefix", At::string),
     })
 }
 
+#[inline(never)]
 fn policy(at: At, errors: &mut Errors) -> Option<wire::Policy> {
     use wire::{Bodies, Bounce, Enforcement, Mode, OnExhausted};
     at.object(errors, |f| wire::Policy {
@@ -366,6 +379,7 @@ fn port(at: At, errors: &mut Errors) -> Option<u16> {
         .and_then(|port| u16::try_from(port).ok())
 }
 
+#[inline(never)]
 fn destination(at: At, errors: &mut Errors) -> Option<wire::Destination> {
     at.object(errors, |f| wire::Destination {
         host: f.must("host", At::string).unwrap_or_default(),
@@ -373,6 +387,7 @@ fn destination(at: At, errors: &mut Errors) -> Option<wire::Destination> {
     })
 }
 
+#[inline(never)]
 fn workload(at: At, errors: &mut Errors) -> Option<wire::Workload> {
     at.object(errors, |f| wire::Workload {
         labels: f
@@ -382,6 +397,7 @@ fn workload(at: At, errors: &mut Errors) -> Option<wire::Workload> {
     })
 }
 
+#[inline(never)]
 fn overflow(at: At, errors: &mut Errors) -> Option<wire::Overflow> {
     at.object(errors, |f| wire::Overflow {
         cluster: f.must("cluster", At::string).unwrap_or_default(),
@@ -389,6 +405,7 @@ fn overflow(at: At, errors: &mut Errors) -> Option<wire::Overflow> {
     })
 }
 
+#[inline(never)]
 fn switch(at: At, errors: &mut Errors) -> Option<wire::SwitchLimits> {
     at.object(errors, |f| {
         (f.must("enter", At::rate), f.must("leave", At::rate))
@@ -401,6 +418,7 @@ fn switch(at: At, errors: &mut Errors) -> Option<wire::SwitchLimits> {
     })
 }
 
+#[inline(never)]
 fn capacity(at: At, errors: &mut Errors) -> Option<wire::Capacity> {
     at.object(errors, |f| wire::Capacity {
         per_endpoint: f.maybe("perEndpoint", amount),
@@ -409,6 +427,7 @@ fn capacity(at: At, errors: &mut Errors) -> Option<wire::Capacity> {
     })
 }
 
+#[inline(never)]
 fn amount(at: At, errors: &mut Errors) -> Option<wire::Amount> {
     at.object(errors, |f| wire::Amount {
         rate: f.maybe("rate", At::rate),
@@ -416,6 +435,7 @@ fn amount(at: At, errors: &mut Errors) -> Option<wire::Amount> {
     })
 }
 
+#[inline(never)]
 fn route(at: At, errors: &mut Errors) -> Option<wire::Route> {
     at.object(errors, |f| wire::Route {
         path_prefix: f.must("pathPrefix", At::string).unwrap_or_default(),
@@ -427,6 +447,7 @@ fn route(at: At, errors: &mut Errors) -> Option<wire::Route> {
     })
 }
 
+#[inline(never)]
 fn override_(at: At, errors: &mut Errors) -> Option<wire::Override> {
     let names = [
         ("Home", wire::Force::Home),
