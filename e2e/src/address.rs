@@ -6,6 +6,7 @@
 //! never take one of these ports.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
@@ -34,10 +35,15 @@ impl Block {
     /// # Errors
     /// When every block is taken.
     pub fn take() -> Result<Self> {
-        let start = std::process::id();
+        // Not the block of a mesh that was just dropped: its applications' listeners close when
+        // their tasks have ended, which nobody waits for.
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        let start = std::process::id()
+            .wrapping_mul(61)
+            .wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         for offset in 0..16_384_u32 {
             // 127.64.0.0 to 127.127.255.0: away from what other programs like to use.
-            let number = start.wrapping_mul(61).wrapping_add(offset) % 16_384;
+            let number = start.wrapping_add(offset) % 16_384;
             let [_, _, high, third] = number.to_be_bytes();
             let second = 64 + high;
             let address = Ipv4Addr::new(127, second, third, 254);

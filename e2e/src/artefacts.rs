@@ -43,8 +43,7 @@ pub fn envoy(version: &str) -> Result<PathBuf> {
 pub fn filter() -> Result<PathBuf> {
     let path = match std::env::var_os("SPILLWAY_FILTER") {
         Some(path) => PathBuf::from(path),
-        None => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/spillway-filter.wasm"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/spillway-filter.wasm"),
     };
     ensure!(
         path.is_file(),

@@ -1,5 +1,7 @@
 //! The example resources in `wasmplugins/` are what the filter takes and what the routes match.
 
+#![allow(clippy::indexing_slicing, reason = "all functions here are tests' own")]
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -26,7 +28,9 @@ fn plugin(file: &str, mode: &str) -> Result<Value> {
         "a changed environment resets the VM"
     );
     assert!(
-        plugin["spec"]["url"].as_str().unwrap().contains("@sha256:"),
+        plugin["spec"]["url"]
+            .as_str()
+            .is_some_and(|url| url.contains("@sha256:")),
         "pinned by digest"
     );
     Ok(plugin["spec"]["pluginConfig"].clone())
