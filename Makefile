@@ -10,7 +10,6 @@ SHELL := /bin/bash
 	test-workshop demo demo-build demo-headless bench bench-cost clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
-TRAP_DIR := $(TARGET_DIR)/trap
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
 BENCHES := bench-cost
@@ -39,9 +38,8 @@ wasm: wasm-build ## Builds the filter for Envoy, and fails when it grows above 2
 
 wasm-trap: ## Builds the filter that traps on demand, for the tests of what a trap costs
 	@$(SETUP) build
-	cargo build -p spillway-filter --release --target wasm32-unknown-unknown \
-		--features trap --target-dir "$(TRAP_DIR)"
-	cargo run --quiet -p spillway-trim -- "$(TRAP_DIR)/$(LINKED)" "$(SPILLWAY_FILTER_TRAP)"
+	cargo build -p spillway-filter --release --target wasm32-unknown-unknown --features trap
+	cargo run --quiet -p spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER_TRAP)"
 
 fmt: ## Formats all Rust code
 	@$(SETUP) clippy

@@ -22,6 +22,8 @@ const FULL_AGAIN: u64 = SECOND;
 const CLOSE_FIRST: u64 = SECOND;
 /// … and for at most this time, ns.
 const CLOSE_MOST: u64 = 30 * SECOND;
+/// When an answer shows that nobody repeats what is bounced, no request offers it for this time, ns.
+const NOT_REPEATED: u64 = 10 * SECOND;
 /// One request, in the fraction of the accumulators.
 const ONE: i64 = 1 << 20;
 /// How far requests that may not leave home draw the accumulator down.
@@ -126,8 +128,11 @@ pub struct Answer {
     /// The load header: who answered (`None`: a cluster that is not of the ladder), its load and
     /// the attempt.
     pub load: Option<(Option<usize>, u32, u32)>,
-    /// The status is 5xx.
+    /// The status is 5xx, or gRPC's UNAVAILABLE.
     pub server_error: bool,
+    /// It is a bounce that Envoy has not repeated although it could: the route does not say so, or
+    /// has no more retries.
+    pub not_repeated: bool,
     /// Envoy sent it by a route that is not the target's.
     pub strayed: bool,
 }
@@ -223,6 +228,8 @@ impl Side {
 #[derive(Clone, Debug)]
 pub struct Caller {
     sides: Vec<Side>,
+    /// Until then no request offers to be bounced.
+    refrain_until: u64,
 }
 
 impl Caller {
@@ -235,6 +242,7 @@ impl Caller {
                 .into_iter()
                 .map(|c| Side::new(c, now, seed))
                 .collect(),
+            refrain_until: 0,
         }
     }
 
@@ -256,6 +264,7 @@ impl Caller {
         });
         Self {
             sides: sides.collect(),
+            refrain_until: self.refrain_until,
         }
     }
 
@@ -283,6 +292,10 @@ impl Caller {
                 returned: false,
                 reason: Reason::Below,
             };
+        };
+        let ask = Ask {
+            bounceable: ask.bounceable && now >= self.refrain_until,
+            ..ask
         };
         home.consider(now);
         if ask.never || ask.force == Some(Force::Home) || ask.switched == Some(false) {
@@ -335,6 +348,9 @@ impl Caller {
 
     /// Learns from an answer.
     pub fn on_answer(&mut self, answer: Answer, now: u64) {
+        if answer.not_repeated {
+            self.refrain_until = now.saturating_add(NOT_REPEATED);
+        }
         if let Some((from, rho, attempt)) = answer.load {
             if let Some(side) = from.and_then(|place| self.sides.get_mut(place)) {
                 side.rho = rho;

@@ -47,11 +47,11 @@ impl Sums {
         self.pending.own = self.pending.own.saturating_add(counts.own);
         self.pending.overflow = self.pending.overflow.saturating_add(counts.overflow);
         self.pending.admitted = self.pending.admitted.saturating_add(counts.admitted);
-        if self.since == 0 || self.since > now {
-            self.since = now;
+        if self.since == 0 || self.since.saturating_sub(now) > SECOND {
+            self.since = now; // The first tick, or a record of another clock.
             return self;
         }
-        let dt = now - self.since;
+        let dt = now.saturating_sub(self.since);
         if dt < FOLD_AFTER {
             return self;
         }

@@ -155,7 +155,8 @@ impl RateLimit {
 }
 
 impl Capacity {
-    /// An endpoint of `endpoints` (M) that share `rate` and `concurrency` evenly.
+    /// An endpoint of `endpoints` (M) that share `rate` and `concurrency` evenly; a part of a
+    /// request in flight is nobody's, but each has one at least.
     #[must_use]
     pub fn of_total(
         rate: Option<Rate>,
@@ -163,7 +164,7 @@ impl Capacity {
         endpoints: NonZeroU32,
     ) -> Self {
         let m = u64::from(endpoints.get());
-        let share = |l: NonZeroU32| NonZeroU32::new(l.get().div_ceil(endpoints.get()));
+        let share = |l: NonZeroU32| NonZeroU32::new((l.get() / endpoints.get()).max(1));
         Self {
             rate: rate.map(|r| RateLimit::new(r.interval(endpoints), r.per_second_milli(), m)),
             concurrency: concurrency.and_then(share),

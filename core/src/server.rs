@@ -151,6 +151,14 @@ impl Server {
         core::mem::take(&mut self.counts)
     }
 
+    /// Drops what is known: without a capacity there is no load, and what was counted meanwhile
+    /// is no demand of the moment in which one comes. True where a load was told until now.
+    pub fn forget(&mut self) -> bool {
+        let told = self.own.rho > 0 || self.overflow.rho > 0;
+        *self = Self::default();
+        told
+    }
+
     /// Puts counts back that could not be handed over.
     pub fn restore(&mut self, counts: Counts) {
         self.counts.own = self.counts.own.saturating_add(counts.own);

@@ -56,12 +56,13 @@ impl Switch {
     /// Adds `count` requests that came up to `now`.
     #[must_use]
     pub fn tick(mut self, limits: &Limits, now: u64, count: u64) -> Self {
-        if self.since == 0 || self.since > now {
-            self.since = now;
+        if self.since == 0 || self.since.saturating_sub(now) > SECOND {
+            self.since = now; // The first tick, or a record of another clock.
             return self;
         }
-        let dt = now - self.since;
-        self.since = now;
+        // A thread that read its clock a little earlier than the last one adds no time.
+        let dt = now.saturating_sub(self.since);
+        self.since = self.since.max(now);
         let came = count.saturating_mul(1_000_000);
         let at = |rate_milli: u64| {
             let micro = u128::from(rate_milli) * 1_000 * u128::from(dt) / u128::from(SECOND);

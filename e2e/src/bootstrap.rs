@@ -22,7 +22,9 @@ pub(crate) struct Identity {
 }
 
 /// The metric labels that `sidecar.istio.io/extraStatTags` names for Spillway.
-const EXTRA_STAT_TAGS: [&str; 6] = ["service", "side", "reason", "target", "verdict", "class"];
+const EXTRA_STAT_TAGS: [&str; 7] = [
+    "service", "side", "reason", "target", "verdict", "class", "plugin",
+];
 
 /// What a sidecar starts with. Listeners never change. Of clusters and routes, outbound ones do,
 /// and only those are watched for: each file that Envoy watches costs one of the 128 inotify

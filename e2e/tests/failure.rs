@@ -122,7 +122,7 @@ async fn a_killed_rung_costs_no_answers_and_is_used_again() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_no_policy_names_gets_nothing() -> Result<()> {
+async fn a_cluster_that_no_policy_names_gets_nothing_where_bounces_are_off() -> Result<()> {
     let all = ["primary", "burst", "third"];
     let off = policy(&["burst"]).with(|policy| policy.bounce = Some("Off"));
     let (mut on, off) = tokio::try_join!(

@@ -14,6 +14,8 @@ use spillway_e2e::mesh::{HOURLY, Mesh, MeshBuilder};
 use spillway_e2e::policy::{Policies, Policy};
 use spillway_e2e::topology::{EndpointSpec, Protocol, ProxyOptions, Service};
 
+const ENVOYS: [&str; 3] = ["1.38.2", "1.39.3", "1.40.0"];
+
 const CAPACITY: f64 = 100.0;
 /// B = 3 + max(12, 0.1 s × C), the tolerance of the one endpoint.
 const BURST: f64 = 15.0;
@@ -159,9 +161,15 @@ async fn a_new_caller_and_older_servers() -> Result<()> {
 /// It is counted and never bounced, and what it takes is taken from those who can go elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_the_filter_displaces_those_with_it() -> Result<()> {
-    let envoy = artefacts::default_envoy();
-    let builder = mesh(&envoy, &envoy, &envoy, "100/s")?;
-    let plain = proxy(&envoy, false);
+    for envoy in ENVOYS {
+        displaces(envoy).await.context(envoy)?;
+    }
+    Ok(())
+}
+
+async fn displaces(envoy: &str) -> Result<()> {
+    let builder = mesh(envoy, envoy, envoy, "100/s")?;
+    let plain = proxy(envoy, false);
     let mesh = builder
         .caller_with("plain", "primary", plain)
         .start()
@@ -188,7 +196,7 @@ async fn a_caller_without_the_filter_displaces_those_with_it() -> Result<()> {
         .step(160.0, seconds);
     let both = run(&mesh, load).await?;
     let (before, after) = (home(&alone, 0), home(&both, 0));
-    println!("at home: {before:.2} alone, {after:.2} beside a caller without the filter");
+    println!("{envoy}, at home: {before:.2} alone, {after:.2} beside a caller without the filter");
     assert!(before > 0.9, "{before}");
     // 100/s, of which 80/s are taken: a quarter of 80/s is left.
     assert!(after < 0.5, "{after}");

@@ -31,7 +31,11 @@ pub(crate) struct CallerPolicy {
     limits: Vec<Key>,
     /// One a reason and cluster, home first.
     decisions: Vec<Counter>,
+    /// Closings, one a rung.
     closed: Vec<Counter>,
+    not_repeated: Counter,
+    /// Something was counted since the last tick.
+    counted: Cell<bool>,
 }
 
 impl CallerPolicy {
@@ -64,31 +68,13 @@ impl CallerPolicy {
             }
             key
         };
-        let metric = if policy.shadow {
-            "spillway_shadow_decisions"
-        } else {
-            "spillway_decisions"
-        };
-        let decision = |reason: Reason, cluster: &str| {
-            let labels = [
-                ("service", policy.name.as_str()),
-                ("reason", reason.as_str()),
-                ("target", cluster),
-            ];
-            Counter::new(name(metric, &labels))
-        };
-        let closed = |rung: &Rung| {
-            let labels = [
-                ("service", policy.name.as_str()),
-                ("target", rung.cluster.as_str()),
-            ];
-            Counter::new(name("spillway_rung_closed", &labels))
-        };
         let caller = Self {
             decisions: ladder()
-                .flat_map(|c| Reason::ALL.map(|r| decision(r, c)))
+                .flat_map(|_| Reason::ALL.map(|_| Counter::default()))
                 .collect(),
-            closed: policy.rungs.iter().map(closed).collect(),
+            closed: policy.rungs.iter().map(|_| Counter::default()).collect(),
+            not_repeated: Counter::default(),
+            counted: Cell::new(false),
             limits: policy.rungs.iter().map(limit).collect(),
             force: Cell::new(None),
             count: Cell::new(old.map_or(0, |o| o.count.take())),
@@ -127,8 +113,39 @@ impl CallerPolicy {
                 self.count.set(count);
             }
         }
-        for counter in self.decisions.iter().chain(&self.closed) {
-            counter.flush();
+        self.flush();
+    }
+
+    /// Hands what was counted to the host.
+    #[inline(never)]
+    fn flush(&self) {
+        if !self.counted.take() {
+            return;
+        }
+        let policy = &self.policy;
+        let service = ("service", policy.name.as_str());
+        let metric = if policy.shadow {
+            "spillway_shadow_decisions"
+        } else {
+            "spillway_decisions"
+        };
+        let rungs = || policy.rungs.iter().map(|rung| rung.cluster.as_str());
+        let targets = core::iter::once(policy.home.as_str()).chain(rungs());
+        let mut all = self
+            .not_repeated
+            .flush(|| name("spillway_bounces_not_repeated", &[service]));
+        for (target, of_target) in targets.zip(self.decisions.chunks(Reason::ALL.len())) {
+            for (reason, counter) in Reason::ALL.into_iter().zip(of_target) {
+                let labels = [service, ("reason", reason.as_str()), ("target", target)];
+                all &= counter.flush(|| name(metric, &labels));
+            }
+        }
+        for (target, counter) in rungs().zip(&self.closed) {
+            let labels = [service, ("target", target)];
+            all &= counter.flush(|| name("spillway_rung_closed", &labels));
+        }
+        if !all {
+            self.counted.set(true);
         }
     }
 
@@ -154,7 +171,8 @@ impl CallerPolicy {
             returned: false,
             shed: false,
         };
-        let now = slot.read_clock();
+        // The clock of the last tick: at most 100 ms more of the rate at once, and no crossing.
+        let now = slot.now.get();
         let (verdict, stored) = key.update(|bucket: Gate| {
             let (next, verdict) = bucket.decide(&capacity, now, ask);
             ((verdict == Verdict::Admit).then_some(next), verdict)
@@ -190,9 +208,21 @@ impl CallerPolicy {
         let at = place
             .saturating_mul(Reason::ALL.len())
             .saturating_add(decision.reason.index());
-        if let Some(counter) = self.decisions.get(at) {
+        self.add(self.decisions.get(at));
+    }
+
+    fn add(&self, counter: Option<&Counter>) {
+        if let Some(counter) = counter {
             counter.add(1);
+            self.counted.set(true);
         }
+    }
+}
+
+/// What a policy that is no longer in force has counted ends with the last of its requests.
+impl Drop for CallerPolicy {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -208,6 +238,8 @@ struct Sent {
     by: Rc<CallerPolicy>,
     rung: Option<usize>,
     bounceable: bool,
+    /// Envoy can repeat it for certain.
+    small: bool,
 }
 
 impl CallerStream {
@@ -299,6 +331,7 @@ impl HttpContext for CallerStream {
                 by,
                 rung: decision.rung,
                 bounceable: decision.bounceable,
+                small: end_of_stream || request.small() == Some(true),
             });
         }
         Action::Continue
@@ -314,7 +347,7 @@ impl HttpContext for CallerStream {
             .unwrap_or_default();
         let response = Response::read(&map, &self.active.config.prefix_header);
         let shed = response.shed();
-        if shed {
+        if shed && !response.is_grpc() {
             // What the policy promises; see the gate's answer for why it came as a 429.
             let _ = host::set_header(Map::Response, b":status", b"503");
         }
@@ -335,20 +368,21 @@ impl HttpContext for CallerStream {
             return Action::Continue;
         };
         let was_closed = target > 0 && state.closed(target - 1, now);
+        let bounced = response.bounced();
+        if bounced {
+            sent.by.add(Some(&sent.by.not_repeated));
+        }
         let answer = Answer {
             target,
             bounceable: sent.bounceable,
             load: load.map(|load| (state.place(load.cluster), load.rho, load.attempt)),
             server_error: response.server_error(),
+            not_repeated: bounced && sent.small,
             strayed,
         };
         state.on_answer(answer, now);
-        if target > 0
-            && !was_closed
-            && state.closed(target - 1, now)
-            && let Some(closed) = sent.rung.and_then(|at| sent.by.closed.get(at))
-        {
-            closed.add(1);
+        if target > 0 && !was_closed && state.closed(target - 1, now) {
+            sent.by.add(sent.by.closed.get(target - 1));
         }
         Action::Continue
     }

@@ -24,62 +24,48 @@ pub(crate) fn name(metric: &str, labels: &[(&str, &str)]) -> String {
     name
 }
 
-/// A counter.
+/// A counter. Most are never counted, so a name is made only for what is.
+#[derive(Default)]
 pub(crate) struct Counter {
-    name: String,
     id: Cell<Option<u32>>,
     pending: Cell<u64>,
 }
 
 impl Counter {
-    pub(crate) const fn new(name: String) -> Self {
-        Self {
-            name,
-            id: Cell::new(None),
-            pending: Cell::new(0),
-        }
-    }
-
     pub(crate) fn add(&self, count: u64) {
         self.pending.set(self.pending.get().saturating_add(count));
     }
 
-    /// Hands what was counted to the host. Where the host refuses, it is kept for the next time.
-    pub(crate) fn flush(&self) {
+    /// Hands what was counted to the host. Where the host refuses, it is kept for the next time:
+    /// false.
+    pub(crate) fn flush(&self, name: impl FnOnce() -> String) -> bool {
         let pending = self.pending.get();
         if pending == 0 {
-            return;
+            return true;
         }
-        if let Some(id) = define(&self.id, Metric::Counter, &self.name)
-            && host::increment_metric(id, pending).is_ok()
-        {
+        let counted = define(&self.id, Metric::Counter, name)
+            .is_some_and(|id| host::increment_metric(id, pending).is_ok());
+        if counted {
             self.pending.set(0);
         }
+        counted
     }
 }
 
 /// A gauge.
+#[derive(Default)]
 pub(crate) struct Gauge {
-    name: String,
     id: Cell<Option<u32>>,
     told: Cell<Option<u64>>,
 }
 
 impl Gauge {
-    pub(crate) const fn new(name: String) -> Self {
-        Self {
-            name,
-            id: Cell::new(None),
-            told: Cell::new(None),
-        }
-    }
-
     /// Tells the host the value, if it is another than before.
-    pub(crate) fn set(&self, value: u64) {
+    pub(crate) fn set(&self, value: u64, name: impl FnOnce() -> String) {
         if self.told.get() == Some(value) {
             return;
         }
-        if let Some(id) = define(&self.id, Metric::Gauge, &self.name)
+        if let Some(id) = define(&self.id, Metric::Gauge, name)
             && host::record_metric(id, value).is_ok()
         {
             self.told.set(Some(value));
@@ -87,16 +73,9 @@ impl Gauge {
     }
 }
 
-/// The counters of a policy that is no longer in force end with the last of its requests.
-impl Drop for Counter {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
-fn define(id: &Cell<Option<u32>>, kind: Metric, name: &str) -> Option<u32> {
+fn define(id: &Cell<Option<u32>>, kind: Metric, name: impl FnOnce() -> String) -> Option<u32> {
     if id.get().is_none() {
-        id.set(host::define_metric(kind, name).ok());
+        id.set(host::define_metric(kind, &name()).ok());
     }
     id.get()
 }

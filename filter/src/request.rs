@@ -24,7 +24,7 @@ pub(crate) struct Ours<'a> {
     /// `x-spillway-shed` is there.
     shed: bool,
     /// `x-spillway-bounce` is there.
-    bounce: bool,
+    pub(crate) bounce: bool,
     /// Names of the family that mean nothing, the first few.
     others: Vec<&'a [u8]>,
 }
@@ -114,15 +114,18 @@ impl<'a> Request<'a> {
         if self.connects {
             return false;
         }
-        let small = self
-            .length
-            .map(|l| header::number(l).is_some_and(|l| l <= SMALL_BODY));
         match bodies {
             _ if bodiless => true,
             Bodies::Never => false,
-            Bodies::Small => small.unwrap_or(self.grpc),
-            Bodies::Buffered => small.unwrap_or(true),
+            Bodies::Small => self.small().unwrap_or(self.grpc),
+            Bodies::Buffered => self.small().unwrap_or(true),
         }
+    }
+
+    /// Whether its body is known to fit Envoy's buffer; `None` when its length is not known.
+    pub(crate) fn small(&self) -> Option<bool> {
+        self.length
+            .map(|l| header::number(l).is_some_and(|l| l <= SMALL_BODY))
     }
 }
 
@@ -130,14 +133,23 @@ impl<'a> Request<'a> {
 #[derive(Default)]
 pub(crate) struct Response<'a> {
     pub(crate) ours: Ours<'a>,
-    pub(crate) status: u32,
+    status: u32,
+    /// gRPC's, where it stands in the headers: an answer without a message, as Envoy's own are.
+    grpc_status: Option<u32>,
 }
+
+/// gRPC's statuses for what is 429 and 503 in HTTP.
+const RESOURCE_EXHAUSTED: Option<u32> = Some(8);
+const UNAVAILABLE: Option<u32> = Some(14);
 
 impl<'a> Response<'a> {
     pub(crate) fn read(map: &'a [u8], prefix_header: &str) -> Self {
         let mut response = Self::default();
         pairs::each(map, |name, value| match (name.len(), name.first()) {
             (7, Some(b':')) => response.status = header::number(value).unwrap_or(0),
+            (11, Some(b'g')) if name == b"grpc-status" => {
+                response.grpc_status = header::number(value);
+            }
             (_, first) => response
                 .ours
                 .see(first, name, value, prefix_header.as_bytes()),
@@ -146,12 +158,26 @@ impl<'a> Response<'a> {
     }
 
     /// Shed by the gate, not by the application.
-    pub(crate) const fn shed(&self) -> bool {
-        self.ours.shed && self.status == 429
+    pub(crate) fn shed(&self) -> bool {
+        self.ours.shed && self.refused()
     }
 
-    pub(crate) const fn server_error(&self) -> bool {
-        self.status >= 500 && self.status <= 599
+    /// Bounced by the gate, and repeated by nobody.
+    pub(crate) fn bounced(&self) -> bool {
+        self.ours.bounce && self.refused()
+    }
+
+    fn refused(&self) -> bool {
+        self.status == 429 || self.grpc_status == RESOURCE_EXHAUSTED
+    }
+
+    pub(crate) fn server_error(&self) -> bool {
+        (500..600).contains(&self.status) || self.grpc_status == UNAVAILABLE
+    }
+
+    /// In gRPC it is 200, whatever happened.
+    pub(crate) const fn is_grpc(&self) -> bool {
+        self.grpc_status.is_some()
     }
 }
 

@@ -45,7 +45,9 @@ pub(crate) struct Slot {
     pub(crate) now: Cell<u64>,
     /// For header values: grown once.
     pub(crate) buffer: RefCell<Vec<u8>>,
-    errors: OnceCell<Counter>,
+    /// The plugin's name, once it is configured.
+    plugin: OnceCell<String>,
+    errors: Counter,
 }
 
 impl Slot {
@@ -59,6 +61,7 @@ impl Slot {
 
     #[inline(never)]
     fn configure(&self, document: &[u8], plugin: &str) {
+        self.plugin.get_or_init(|| plugin.to_owned());
         let own = host::property(path::OWN_CLUSTER)
             .ok()
             .flatten()
@@ -84,8 +87,7 @@ impl Slot {
                     .replace(Some(Rc::new(Active::new(config, old.as_deref(), now))));
             }
             Err(errors) => {
-                let count = name("spillway_config_errors", &[("plugin", plugin)]);
-                self.errors.get_or_init(|| Counter::new(count)).add(1);
+                self.errors.add(1);
                 // Not every VM that says it knows which: Envoy tries each configuration in one that
                 // never had another.
                 log_once(
@@ -101,13 +103,19 @@ impl Slot {
 
     fn tick(&self) {
         let now = self.read_clock();
-        if let Some(errors) = self.errors.get() {
-            errors.flush();
-        }
+        let plugin = self.plugin.get().map_or("", String::as_str);
+        self.errors
+            .flush(|| name("spillway_config_errors", &[("plugin", plugin)]));
         let Some(active) = self.active.borrow().clone() else {
             return;
         };
-        active.generation.set(active.config.generation);
+        let side = match active.config.side {
+            Side::Client => "client",
+            Side::Server => "server",
+        };
+        active.generation.set(active.config.generation, || {
+            name("spillway_config_generation", &[("side", side)])
+        });
         let wall = if active.callers.iter().any(|c| c.policy.force.is_some()) {
             host::wall_now().ok()
         } else {
@@ -125,10 +133,6 @@ impl Slot {
 impl Active {
     #[inline(never)]
     fn new(config: Config, old: Option<&Self>, now: u64) -> Self {
-        let side = match config.side {
-            Side::Client => "client",
-            Side::Server => "server",
-        };
         let (mut callers, mut servers) = (Vec::new(), Vec::new());
         for policy in &config.policies {
             match config.side {
@@ -149,13 +153,12 @@ impl Active {
                 }
             }
         }
-        let generation = Gauge::new(name("spillway_config_generation", &[("side", side)]));
         Self {
             config,
             callers,
             servers,
             last: RefCell::default(),
-            generation,
+            generation: Gauge::default(),
         }
     }
 }

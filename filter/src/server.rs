@@ -35,7 +35,7 @@ pub(crate) struct ServerPolicy {
     gate: Key,
     sums: Key,
     /// Requests that ended and could not be told to the gate.
-    owed: Cell<u32>,
+    owed: Rc<Cell<u32>>,
     verdicts: [Counter; 4],
     unknown: Counter,
     demand: Gauge,
@@ -53,29 +53,13 @@ impl ServerPolicy {
             let _ = gate.create::<Gate>();
             let _ = sums.create::<Sums>();
         }
-        let service = policy.name.as_str();
-        let metric = if policy.shadow {
-            "spillway_shadow_gate"
-        } else {
-            "spillway_gate"
-        };
-        let verdict = |v| Counter::new(name(metric, &[("service", service), ("verdict", v)]));
-        let load = |c| {
-            Gauge::new(name(
-                "spillway_load_milli",
-                &[("service", service), ("class", c)],
-            ))
-        };
         Self {
-            verdicts: VERDICTS.map(verdict),
-            unknown: Counter::new(name(
-                "spillway_callers_without_filter",
-                &[("service", service)],
-            )),
-            demand: Gauge::new(name("spillway_rate_milli", &[("service", service)])),
-            load: ["own", "overflow"].map(load),
+            verdicts: Default::default(),
+            unknown: Counter::default(),
+            demand: Gauge::default(),
+            load: Default::default(),
             state: old.map_or_else(Rc::default, |o| o.state.clone()),
-            owed: Cell::new(old.map_or(0, |o| o.owed.take())),
+            owed: old.map_or_else(Rc::default, |o| o.owed.clone()),
             mine,
             gate,
             sums,
@@ -87,12 +71,30 @@ impl ServerPolicy {
         if !self.mine {
             return;
         }
-        if let Some(capacity) = &self.policy.capacity {
-            self.sum(capacity, now);
+        match &self.policy.capacity {
+            Some(capacity) => self.sum(capacity, now),
+            None => {
+                if self.state.borrow_mut().forget() {
+                    self.tell(&Sums::default());
+                }
+            }
         }
-        for counter in self.verdicts.iter().chain([&self.unknown]) {
-            counter.flush();
+        self.flush();
+    }
+
+    /// Hands what was counted to the host.
+    fn flush(&self) {
+        let service = ("service", self.policy.name.as_str());
+        let metric = if self.policy.shadow {
+            "spillway_shadow_gate"
+        } else {
+            "spillway_gate"
+        };
+        for (verdict, counter) in VERDICTS.into_iter().zip(&self.verdicts) {
+            counter.flush(|| name(metric, &[service, ("verdict", verdict)]));
         }
+        self.unknown
+            .flush(|| name("spillway_callers_without_filter", &[service]));
     }
 
     /// Hands this thread's counts to the shared sums, and takes the load from them.
@@ -115,9 +117,20 @@ impl ServerPolicy {
             return;
         }
         state.on_sums(&sums);
-        self.demand.set(sums.demand_milli());
-        for (gauge, class) in self.load.iter().zip([Class::Own, Class::Overflow]) {
-            gauge.set(u64::from(sums.rho(class)));
+        self.tell(&sums);
+    }
+
+    /// Tells the demand and the load to those who read metrics.
+    fn tell(&self, sums: &Sums) {
+        let service = ("service", self.policy.name.as_str());
+        self.demand.set(sums.demand_milli(), || {
+            name("spillway_rate_milli", &[service])
+        });
+        let classes = [(Class::Own, "own"), (Class::Overflow, "overflow")];
+        for (gauge, (class, label)) in self.load.iter().zip(classes) {
+            gauge.set(u64::from(sums.rho(class)), || {
+                name("spillway_load_milli", &[service, ("class", label)])
+            });
         }
     }
 
@@ -155,6 +168,13 @@ impl ServerPolicy {
             Verdict::Shed => shed,
         };
         counter.add(1);
+    }
+}
+
+/// What a policy that is no longer in force has counted ends with the last of its requests.
+impl Drop for ServerPolicy {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

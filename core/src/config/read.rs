@@ -24,7 +24,12 @@ pub(super) struct Errors {
     /// An item of a list could not be read at all, so that places in the list are no longer the
     /// document's.
     gaps: bool,
+    /// Errors beyond [`MOST_ERRORS`].
+    more: usize,
 }
+
+/// So many are told one by one: enough to mend a document, and few enough for a log line.
+const MOST_ERRORS: usize = 50;
 
 impl Errors {
     pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -39,8 +44,13 @@ impl Errors {
             let below = e.path.strip_prefix(path.as_str());
             e.path.is_empty() || below.is_some_and(|b| b.is_empty() || b.starts_with(['.', '[']))
         };
-        if !self.list.iter().any(told) {
+        if self.list.iter().any(told) {
+            return;
+        }
+        if self.list.len() < MOST_ERRORS {
             self.list.push(ConfigError { path, message });
+        } else {
+            self.more += 1;
         }
     }
 
@@ -50,12 +60,17 @@ impl Errors {
         }
     }
 
-    pub(super) fn none(self) -> Result<(), ConfigErrors> {
+    pub(super) fn none(mut self) -> Result<(), ConfigErrors> {
         if self.list.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigErrors(self.list))
+            return Ok(());
         }
+        if self.more > 0 {
+            self.list.push(ConfigError {
+                path: String::new(),
+                message: format!("has {} more errors", self.more),
+            });
+        }
+        Err(ConfigErrors(self.list))
     }
 
     pub(super) const fn gaps(&self) -> bool {

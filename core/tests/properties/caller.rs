@@ -54,6 +54,7 @@ fn answers() -> impl Strategy<Value = Answer> {
             bounceable,
             load,
             server_error,
+            not_repeated: false,
             strayed,
         })
 }
@@ -187,6 +188,7 @@ proptest! {
                 bounceable,
                 load: Some((Some(0), rho, 1)),
                 server_error: false,
+                not_repeated: false,
                 strayed: false,
             };
             caller.on_answer(news, now);
@@ -223,6 +225,7 @@ proptest! {
                     bounceable: true,
                     load: Some((Some(place), rho, 1)),
                     server_error: false,
+                    not_repeated: false,
                     strayed: false,
                 };
                 caller.on_answer(news, now);

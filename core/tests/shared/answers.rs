@@ -61,6 +61,7 @@ fn silence_means_room_only_from_home() {
         bounceable,
         load: None,
         server_error: false,
+        not_repeated: false,
         strayed: false,
     };
     for (answer, room) in [
@@ -70,6 +71,7 @@ fn silence_means_room_only_from_home() {
         (
             Answer {
                 server_error: true,
+                not_repeated: false,
                 ..silent(0, false)
             },
             false,
@@ -91,6 +93,7 @@ fn moved_on() {
         bounceable: true,
         load: Some((from, 1_000, attempt)),
         server_error: false,
+        not_repeated: false,
         strayed: false,
     };
     // Which rung is found full, by whether it takes all of the next requests.
@@ -143,6 +146,7 @@ fn a_full_rung_is_asked_less_and_less() {
         bounceable: true,
         load: Some((Some(0), 10_000, 3)),
         server_error: false,
+        not_repeated: false,
         strayed: false,
     };
     let overflow = Ask {
@@ -165,6 +169,7 @@ const fn lost(target: usize) -> Answer {
         bounceable: true,
         load: None,
         server_error: true,
+        not_repeated: false,
         strayed: false,
     }
 }
@@ -177,6 +182,7 @@ fn a_rung_that_fails_is_closed_and_the_next_one_serves() {
     };
     let strayed = Answer {
         server_error: false,
+        not_repeated: false,
         strayed: true,
         ..lost(1)
     };
@@ -204,6 +210,7 @@ fn a_rung_that_fails_is_closed_and_the_next_one_serves() {
         }, // the application's own 5xx, or shed
         Answer {
             server_error: false,
+            not_repeated: false,
             ..lost(1)
         },
         lost(77),
@@ -248,6 +255,23 @@ fn closing_doubles_up_to_30_s() {
     assert_eq!(closed_for(&caller, now), 1_000);
 }
 
+/// A bounce that comes back as an answer was repeated by nobody: the next would be lost too.
+#[test]
+fn where_bounces_are_not_repeated_none_is_offered_for_a_while() {
+    let offers = |caller: &mut Caller, now| caller.decide(BOUNCEABLE, now, all).bounceable;
+    let mut caller = ladder(2);
+    assert!(offers(&mut caller, T));
+    let bounced = Answer {
+        not_repeated: true,
+        ..told(0, 900)
+    };
+    caller.on_answer(bounced, T);
+    assert!(!offers(&mut caller, T));
+    let mut caller = caller.adapt(["home", "other"], T, 0);
+    assert!(!offers(&mut caller, T + 10 * SECOND - 1));
+    assert!(offers(&mut caller, T + 10 * SECOND));
+}
+
 /// Requests that were under way when a rung failed all come back failed; that is one failure.
 #[test]
 fn answers_while_closed_do_not_double() {
@@ -271,6 +295,7 @@ fn a_rung_without_a_gate_recovers() {
     }
     let served = Answer {
         server_error: false,
+        not_repeated: false,
         ..lost(1)
     };
     caller.on_answer(served, now);

@@ -39,6 +39,7 @@ pub(crate) const fn told(place: usize, rho: u32) -> Answer {
         bounceable: true,
         load: Some((Some(place), rho, 1)),
         server_error: false,
+        not_repeated: false,
         strayed: false,
     }
 }

@@ -378,6 +378,7 @@ impl<'m> Run<'m> {
             bounceable: request.bounceable,
             load: load.map(|load| (state.place(load.cluster), load.rho, load.attempt)),
             server_error,
+            not_repeated: false,
             strayed: false,
         };
         state.on_answer(answer, self.now);

@@ -128,7 +128,7 @@ fn an_even_share_is_never_more_than_the_whole() {
 fn concurrency_is_shared_too() {
     let share = |l, m| Capacity::of_total(None, Some(count(l)), count(m)).concurrency;
     assert_eq!(share(10, 2), Some(count(5)));
-    assert_eq!(share(10, 3), Some(count(4)));
+    assert_eq!(share(10, 3), Some(count(3)), "never a little more");
     assert_eq!(share(1, 30), Some(count(1)));
     let each = Capacity::of_each(None, Some(count(10)), count(3));
     assert_eq!(each.concurrency, Some(count(10)));

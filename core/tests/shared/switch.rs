@@ -193,6 +193,27 @@ fn a_clock_that_goes_back_changes_nothing() {
     assert!(!after.switched());
 }
 
+/// Threads read their clocks and then take turns, so the order of the turns need not be that of
+/// the clocks.
+#[test]
+fn a_thread_that_read_its_clock_earlier_loses_no_request() {
+    let detected = |skew: u64| {
+        let mut switch = Switch::default();
+        let mut now = SECOND;
+        for _ in 0..1_000 {
+            now += TICK;
+            // 20/s of two threads.
+            switch = switch.tick(&limits(), now, 1);
+            switch = switch.tick(&limits(), now - skew, 1);
+            if switch.switched() {
+                return now;
+            }
+        }
+        panic!("20/s on 15/s is not seen");
+    };
+    assert_eq!(detected(0), detected(MILLI));
+}
+
 #[test]
 fn the_sums_do_not_run_away() {
     let mut run = Run::new();

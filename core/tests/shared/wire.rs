@@ -137,7 +137,7 @@ fn the_wire_form_is_read_as_it_is_written() {
     let at_b = Config::parse(text.as_bytes(), "b").unwrap();
     assert_eq!(
         at_b.policies[1].capacity.unwrap().concurrency,
-        Some(count(3))
+        Some(count(2))
     );
     assert_eq!(at_b.prefix, "b.");
     assert!(!full.bounce && full.shadow && full.shed);

@@ -201,6 +201,12 @@ fn a_shed_request_is_a_503_with_a_reason_for_its_caller() {
         ("x-spillway-load", "primary;1700;3"),
         ("x-spillway-shed", "exhausted"),
     ]);
+    let grpc = caller.answer(
+        &outbound(),
+        &response_with(&[("grpc-status", "8"), ("x-spillway-shed", "exhausted")]),
+    );
+    assert_eq!(grpc.only(":status").unwrap(), "200", "gRPC's always is");
+    assert_eq!(grpc.names_starting("x-spillway"), ["x-spillway-shed"]);
     for (status, told, names) in [
         ("429", "503", ["x-spillway-shed"].as_slice()),
         ("503", "503", &[]),
@@ -360,21 +366,53 @@ fn a_home_that_is_a_rung_is_passed_over() {
 
 #[test]
 fn a_rung_that_fails_without_a_load_header_is_left_alone_for_a_while() {
-    let mut caller = loaded(&client(), 1_000_000);
-    let stream = loop {
-        let (stream, outcome) = caller.vm.open(caller.plugin, &outbound()).unwrap();
-        if hop(&outcome.forwarded().unwrap())[0] == "burst" {
-            break stream;
-        }
-    };
-    caller.vm.respond(stream, &traffic::response(503)).unwrap();
-    assert_eq!(to(&caller.send_many(20, FULL), "burst"), 0);
-    caller.pass(1_200);
-    assert!(to(&caller.send_many(20, FULL), "burst") > 15);
-    assert_eq!(
-        caller.metric("spillway_rung_closed", &[("target", "burst")]),
-        1
-    );
+    // What Envoy makes of a 503 for gRPC.
+    let grpc = response_with(&[
+        ("content-type", "application/grpc"),
+        ("grpc-status", "14"),
+        ("grpc-message", "no healthy upstream"),
+    ]);
+    for failure in [traffic::response(503), grpc] {
+        let mut caller = loaded(&client(), 1_000_000);
+        let stream = loop {
+            let (stream, outcome) = caller.vm.open(caller.plugin, &outbound()).unwrap();
+            if hop(&outcome.forwarded().unwrap())[0] == "burst" {
+                break stream;
+            }
+        };
+        caller.vm.respond(stream, &failure).unwrap();
+        assert_eq!(to(&caller.send_many(20, FULL), "burst"), 0);
+        caller.pass(1_200);
+        assert!(to(&caller.send_many(20, FULL), "burst") > 15);
+        assert_eq!(
+            caller.metric("spillway_rung_closed", &[("target", "burst")]),
+            1
+        );
+    }
+}
+
+/// Its route does not say that bounces are repeated, or has no retries left for them.
+#[test]
+fn a_bounce_that_nobody_repeated_is_the_last_one_offered_for_a_while() {
+    let grpc = [("grpc-status", "8"), ("content-type", "application/grpc")];
+    for (status, more) in [("429", [].as_slice()), ("200", &grpc)] {
+        let mut caller = Sidecar::start("primary", &client());
+        let offers = |caller: &mut Sidecar| hop(&caller.forward(&outbound()))[5] == "b";
+        assert!(offers(&mut caller));
+        let bounce = [
+            ("x-spillway-load", "primary;900;2"),
+            ("x-spillway-bounce", "1"),
+        ];
+        let mut bounced = response_with(&[&bounce, more].concat());
+        bounced.headers = bounced.headers.set(":status", status);
+        let told = caller.answer(&outbound(), &bounced);
+        assert_eq!(told.only(":status").unwrap(), status, "no lie about it");
+        assert!(!offers(&mut caller));
+        caller.pass(10_100);
+        assert!(offers(&mut caller));
+        let counted = caller.metric("spillway_bounces_not_repeated", &[]);
+        assert_eq!(counted, 1);
+    }
 }
 
 /// The route to the rung is missing, or was taken back, so the request went elsewhere.

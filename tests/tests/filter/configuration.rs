@@ -141,6 +141,27 @@ fn all_errors_are_told_at_once_with_their_paths() {
     assert!(logs[0].level >= 3);
 }
 
+#[test]
+fn a_document_of_nothing_but_errors_is_refused_in_a_line() {
+    let tokens = document("Client", |d| d["tokens"] = json!(vec![0; 200_000]));
+    let unknown = document("Client", |d| {
+        for number in 0..30_000 {
+            d[format!("u{number}")] = json!(0);
+        }
+    });
+    for bad in [tokens, unknown] {
+        let sidecar = Sidecar::start("primary", &bad);
+        let logs = sidecar.proxy.take_logs();
+        assert_eq!(logs.len(), 1);
+        assert!(logs[0].text.len() < 20_000, "{}", logs[0].text.len());
+        assert!(
+            logs[0].text.contains("more errors"),
+            "{:.200}",
+            logs[0].text
+        );
+    }
+}
+
 /// A token is no secret that a log should keep.
 #[test]
 fn no_log_line_holds_a_token() {

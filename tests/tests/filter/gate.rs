@@ -170,6 +170,38 @@ fn a_cluster_without_capacity_has_no_gate() {
     }
 }
 
+/// Neither the load of a limit that is gone, nor the demand of the time before there was one.
+#[test]
+fn a_capacity_that_goes_and_comes_leaves_nothing_behind() {
+    let without = policy("Server", |p| {
+        p.as_object_mut().unwrap().remove("capacity");
+    });
+    let told = |home: &mut Sidecar| {
+        home.answer(&inbound(HOME), &traffic::response(200))
+            .names_starting("x-spillway")
+    };
+    let mut home = Sidecar::start("primary", &server());
+    for _ in 0..20 {
+        home.admitted(HOME, 30);
+        home.pass(100);
+    }
+    home.pass(1_000);
+    assert_eq!(told(&mut home), ["x-spillway-load"]);
+    assert!(home.metric("spillway_load_milli", &[]) > 1_000);
+    home.reconfigure(&without);
+    home.pass(100);
+    assert_eq!(told(&mut home), Vec::<String>::new());
+    assert_eq!(home.metric("spillway_load_milli", &[]), 0);
+    home.pass(20_000);
+    home.admitted(HOME, 5_000);
+    home.pass(100);
+    home.reconfigure(&server());
+    for _ in 0..5 {
+        home.pass(100);
+        assert_eq!(told(&mut home), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn only_the_workload_of_the_policy_has_its_gate() {
     for workload in [
