@@ -13,7 +13,7 @@ use crate::UPDATE_FREQUENCY;
 use crate::rate::SECOND;
 
 /// Feedback older than this is stale (H), ns.
-const STALE: u64 = 3 * SECOND;
+pub const STALE: u64 = 3 * SECOND;
 /// An echo is dropped when its cluster was not considered for this long, ns.
 const FORGET: u64 = 10 * SECOND;
 /// What came back bounced from a cluster is not taken as news again within this time, ns.

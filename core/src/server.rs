@@ -11,13 +11,15 @@
 //! Counting on retries is what keeps ρ true: without it each bounced request would be counted by
 //! every endpoint that it visits.
 
+use crate::caller::STALE;
 use crate::gate::{Ask, Class, Verdict};
 use crate::header::Hop;
 use crate::load::{Counts, Sums};
 use crate::{ATTEMPTS, UPDATE_FREQUENCY};
 
 /// Below this load no header goes back, thousandths: a caller that hears nothing sends all home,
-/// as it does up to 1.02.
+/// as it does up to 1.02. Callers that have heard of more hear of the fall too: the header goes on
+/// for as long as they believe what they heard ([`STALE`]).
 pub const RHO_WORTH_SENDING: u32 = 800;
 
 /// A request, classified.
@@ -39,6 +41,9 @@ pub struct Server {
     counts: Counts,
     own: Credit,
     overflow: Credit,
+    /// Home's load is worth a header, until this time, ns.
+    worth_until: u64,
+    worth: bool,
 }
 
 /// What a caller may claim for a class. Claims beyond what the load explains are cut, so that a
@@ -141,8 +146,7 @@ impl Server {
             Class::Own => self.own.rho,
             Class::Overflow => self.overflow.rho,
         };
-        let worth =
-            rho >= RHO_WORTH_SENDING || request.attempt > 1 || request.ask.class == Class::Overflow;
+        let worth = self.worth || request.attempt > 1 || request.ask.class == Class::Overflow;
         (request.known && worth).then_some(rho)
     }
 
@@ -166,9 +170,13 @@ impl Server {
         self.counts.admitted = self.counts.admitted.saturating_add(counts.admitted);
     }
 
-    /// Takes the load from the shared sums.
-    pub fn on_sums(&mut self, sums: &Sums) {
+    /// Takes the load from the shared sums at `now`.
+    pub fn on_sums(&mut self, sums: &Sums, now: u64) {
         self.own.rho = sums.rho(Class::Own);
         self.overflow.rho = sums.rho(Class::Overflow);
+        if self.own.rho >= RHO_WORTH_SENDING {
+            self.worth_until = now.saturating_add(STALE);
+        }
+        self.worth = now < self.worth_until;
     }
 }

@@ -116,7 +116,7 @@ impl ServerPolicy {
             state.restore(counts);
             return;
         }
-        state.on_sums(&sums);
+        state.on_sums(&sums, now);
         self.tell(&sums);
     }
 

@@ -117,7 +117,7 @@ proptest! {
         for (counts, requests) in rounds {
             now += SECOND / 10;
             sums = sums.tick(&capacity, now, counts, 3);
-            server.on_sums(&sums);
+            server.on_sums(&sums, now);
             for (i, class) in [Class::Own, Class::Overflow].into_iter().enumerate() {
                 prop_assert!(sums.rho(class) <= MAX_RHO);
                 most_rho[i] = most_rho[i].max(u64::from(sums.rho(class)));

@@ -43,7 +43,7 @@ fn sums(own: u64, overflow: u64) -> Sums {
 /// A server that has been told a load that explains every echo of these tests.
 fn told() -> Server {
     let mut server = Server::default();
-    server.on_sums(&sums(1_000, 1_000));
+    server.on_sums(&sums(1_000, 1_000), SECOND);
     server
 }
 
@@ -272,7 +272,7 @@ fn when_the_load_goes_back() {
     let mut server = Server::default();
     for (own, overflow) in [(2, 0), (7, 1), (8, 2), (9, 3), (30, 3)] {
         let sums = sums(own, overflow);
-        server.on_sums(&sums);
+        server.on_sums(&sums, SECOND);
         let mut told = |target, attempt| {
             let request = server.on_request(
                 Some(&hop(target, "a", 1, BOUNCEABLE)),
@@ -293,6 +293,14 @@ fn when_the_load_goes_back() {
         );
     }
     assert_eq!(RHO_WORTH_SENDING, 800);
+    // Who heard of more hears of the fall, as long as he would believe the old.
+    for (later, told) in [(0, true), (3 * SECOND - 1, true), (3 * SECOND, false)] {
+        let sums = sums(2, 0);
+        server.on_sums(&sums, SECOND + later);
+        let request = server.on_request(Some(&hop("a", "a", 1, BOUNCEABLE)), 1, "a", false);
+        let rho = told.then_some(sums.rho(Class::Own));
+        assert_eq!(server.rho_for(&request), rho, "{later} ns later");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn at_load(own: u64) -> (Server, u64) {
         sums.tick(&each(1_000, 1), second * SECOND, counts, 0)
     });
     let mut server = Server::default();
-    server.on_sums(&sums);
+    server.on_sums(&sums, 200 * SECOND);
     (server, u64::from(sums.rho(Class::Own)))
 }
 
@@ -126,7 +126,7 @@ fn a_new_endpoint_learns_the_load() {
             }
         }
         sums = sums.tick(&capacity, tick * 100 * MILLI, server.drain(), 0);
-        server.on_sums(&sums);
+        server.on_sums(&sums, tick * 100 * MILLI);
         told = sums.rho(Class::Own);
     }
     assert!(

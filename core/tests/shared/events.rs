@@ -392,7 +392,7 @@ impl<'m> Run<'m> {
             let in_flight = read::<Gate>(&at.gate).in_flight;
             let sums = read::<Sums>(&at.sums).tick(capacity, self.now, counts, in_flight);
             at.sums = store(&sums);
-            at.threads[thread].on_sums(&sums);
+            at.threads[thread].on_sums(&sums, self.now);
             if settled && cluster == 0 {
                 self.rhos.0 += f64::from(sums.rho(Class::Own));
                 self.rhos.1 += 1.0;
