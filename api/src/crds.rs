@@ -30,7 +30,10 @@ fn clean(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.remove("nullable");
-            if fields.get("format").is_some_and(|format| format == "uint32") {
+            if fields
+                .get("format")
+                .is_some_and(|format| format == "uint32")
+            {
                 fields.remove("format");
             }
             fields.values_mut().for_each(clean);

@@ -98,16 +98,7 @@ pub struct RouteDestination {
 pub struct Destination {
     /// The service.
     pub host: String,
-    /// One of its subsets.
-    pub subset: String,
-    /// Its port, where the route is for one port only.
+    /// One of its subsets; all of it without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<PortNumber>,
-}
-
-/// A port by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortNumber {
-    /// The service's port.
-    pub number: u16,
+    pub subset: Option<String>,
 }
