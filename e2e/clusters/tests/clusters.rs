@@ -40,6 +40,10 @@ async fn clusters_are_ready_and_apart() -> Result<()> {
     let clusters = Clusters::start(&["hub", "burst"]).await?;
     let (hub, burst) = (clusters.cluster("hub")?, clusters.cluster("burst")?);
     assert!(clusters.cluster("other").is_err());
+    // Tasks of a test may share them.
+    fn is_shared(_: &(impl Send + Sync)) {}
+    is_shared(&clusters);
+    is_shared(&hub.fault_proxy().await?);
     let names: Vec<&str> = clusters.iter().map(Cluster::name).collect();
     assert_eq!(names, ["hub", "burst"]);
     if std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
