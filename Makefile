@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm test test-core test-core-wasm test-filter test-e2e \
-	test-clusters test-workshop demo demo-build demo-headless bench bench-cost clean
+	test-clusters test-api test-plan test-workshop demo demo-build demo-headless bench bench-cost clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TRAP_DIR := $(TARGET_DIR)/trap
@@ -93,6 +93,14 @@ test-e2e: wasm-build wasm-trap ## Tests the filter in real Envoys, one test at a
 test-clusters: ## Tests the Kubernetes API servers that other tests stand on, one test at a time
 	@$(SETUP) clusters
 	cargo test --no-fail-fast -p spillway-clusters -- --test-threads=1
+
+test-api: ## Tests the resources: real API servers take good objects and refuse bad ones
+	@$(SETUP) clusters
+	cargo test --no-fail-fast -p spillway-api
+
+test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs anew
+	@$(SETUP) build
+	cargo test --no-fail-fast -p spillway-plan
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser

@@ -32,7 +32,7 @@ pub mod model;
 pub mod names;
 pub mod output;
 pub mod settings;
-mod user;
+pub mod user;
 mod validate;
 mod world;
 

@@ -8,6 +8,7 @@ use super::Place;
 use crate::endpoints;
 use crate::model::{Target, Workload};
 use crate::validate::services::{self, Standing};
+use crate::world::Site;
 
 /// A policy as the filter reads it, for the clusters of one control plane.
 pub(super) fn policy(place: &Place<'_, '_>, target: &Target, bounce: bool) -> wire::Policy {
@@ -90,22 +91,31 @@ pub(super) fn may_be_served(place: &Place<'_, '_>, target: &Target) -> bool {
     })
 }
 
-/// The document around policies: only clusters that they or this control plane's proxies speak of.
+/// The clusters that policies, or proxies of this control plane, speak of.
+pub(super) fn clusters(place: &Place<'_, '_>, policies: &[wire::Policy]) -> BTreeSet<String> {
+    let served = place.world.served(place.site.name);
+    let served = served.map(|site| site.istio.to_owned());
+    let spoken_of = policies.iter().flat_map(|policy| {
+        let rungs = policy.overflow.iter().map(|rung| rung.cluster.clone());
+        policy.home.iter().cloned().chain(rungs)
+    });
+    served.chain(spoken_of).collect()
+}
+
+/// The document around policies.
 pub(super) fn around(
     place: &Place<'_, '_>,
     side: wire::Side,
     policies: Vec<wire::Policy>,
 ) -> wire::Document {
     let mesh = place.world.mesh;
-    let mut names: BTreeSet<&str> = place
-        .world
-        .served(place.site.name)
-        .map(|site| site.istio)
-        .collect();
-    for policy in &policies {
-        names.extend(policy.home.as_deref());
-        names.extend(policy.overflow.iter().map(|rung| rung.cluster.as_str()));
-    }
+    let names = clusters(place, &policies);
+    let row = |site: &Site<'_>| {
+        let row = wire::Cluster {
+            prefix: site.prefix.to_owned(),
+        };
+        (site.istio.to_owned(), row)
+    };
     wire::Document {
         version: wire::VERSION,
         generation: 0,
@@ -117,12 +127,7 @@ pub(super) fn around(
             .sites
             .values()
             .filter(|site| names.contains(site.istio))
-            .map(|site| {
-                let row = wire::Cluster {
-                    prefix: site.prefix.to_owned(),
-                };
-                (site.istio.to_owned(), row)
-            })
+            .map(row)
             .collect(),
         policies,
     }

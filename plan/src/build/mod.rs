@@ -82,7 +82,7 @@ fn one(
         what_is_not_covered(place, target, ledger);
     }
     let mut control_plane = ControlPlane::default();
-    routes::write(place, targets, &bounces, &mut control_plane);
+    routes::write(place, targets, unseen, &bounces, &mut control_plane);
     plugins::write(place, targets, &bounces, ledger, &mut control_plane);
     control_plane.objects.sort_by_key(|object| object.key());
     for service in unseen {

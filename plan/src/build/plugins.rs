@@ -19,9 +19,12 @@ use crate::validate::Ledger;
 
 /// Room in a document for its generation.
 const SPARE: usize = 64;
-
+/// Room for a row of the table of clusters, besides the cluster's name.
+const ROW: usize = 96;
 /// The most policies that the filter takes.
 const MAX_POLICIES: usize = 1_024;
+/// The most clusters that it takes.
+const MAX_CLUSTERS: usize = 4_096;
 
 /// One side of a namespace.
 struct Side<'t> {
@@ -143,48 +146,56 @@ fn plugin(
 
 /// The configuration with all policies that fit the filter's limits, and their owners. A second
 /// plugin on the same proxies would take the first one's header for a forged one, so what does not
-/// fit is left out, the youngest first, and told.
+/// fit is left out and told; the older policies go first.
 fn fitting(
     place: &Place<'_, '_>,
     side: &Side<'_>,
     bounces: &BTreeMap<&str, bool>,
     ledger: &mut Ledger,
 ) -> (Value, BTreeSet<String>) {
-    let written = |target: &Target| {
+    let mut kept = Vec::new();
+    let mut owners = BTreeSet::new();
+    let mut clusters = document::clusters(place, &[]);
+    let mut bytes = SPARE + text_of(&document::around(place, side.side, Vec::new()));
+    for target in &side.targets {
         let bounce = bounces.get(target.id.as_str()).copied().unwrap_or(false);
-        document::policy(place, target, bounce)
-    };
-    let config = |targets: &[&Target]| {
-        let policies = targets.iter().map(|target| written(target)).collect();
-        value(&document::around(place, side.side, policies))
-    };
-    let mut kept = side.targets.clone();
-    let mut left_out = kept.split_off(kept.len().min(MAX_POLICIES));
-    let mut whole = config(&kept);
-    while whole.to_string().len() + SPARE > MAX_BYTES
-        && let Some(youngest) = kept.pop()
-    {
-        left_out.push(youngest);
-        whole = config(&kept);
+        let policy = document::policy(place, target, bounce);
+        let mut with = document::clusters(place, std::slice::from_ref(&policy));
+        with.retain(|cluster| !clusters.contains(cluster));
+        let more = 1 + text_of(&policy) + with.iter().map(|name| name.len() + ROW).sum::<usize>();
+        let fits = bytes + more <= MAX_BYTES
+            && kept.len() < MAX_POLICIES
+            && clusters.len() + with.len() <= MAX_CLUSTERS;
+        if !fits {
+            too_large(place, side, target, ledger);
+            continue;
+        }
+        bytes += more;
+        clusters.append(&mut with);
+        kept.push(policy);
+        owners.insert(target.policy.clone());
     }
-    for target in left_out {
-        ledger.note(
-            &target.policy,
-            Type::ClientsNotCovered,
-            "ConfigurationTooLarge",
-            format!(
-                "in {}: the configuration of {} in {} would be larger than 512 KiB or 1024 policies: fewer services, or fewer namespaces in clients",
-                place.site.name,
-                match side.side {
-                    wire::Side::Client => names::CLIENT,
-                    wire::Side::Server => names::SERVER,
-                },
-                side.namespace
-            ),
-        );
-    }
-    let owners = kept.iter().map(|target| target.policy.clone()).collect();
-    (whole, owners)
+    (value(&document::around(place, side.side, kept)), owners)
+}
+
+fn text_of(part: &impl serde::Serialize) -> usize {
+    value(part).to_string().len()
+}
+
+fn too_large(place: &Place<'_, '_>, side: &Side<'_>, target: &Target, ledger: &mut Ledger) {
+    let name = match side.side {
+        wire::Side::Client => names::CLIENT,
+        wire::Side::Server => names::SERVER,
+    };
+    ledger.note(
+        &target.policy,
+        Type::ClientsNotCovered,
+        "ConfigurationTooLarge",
+        format!(
+            "in {}: the configuration of {name} in {} would be larger than 512 KiB, 1024 policies or 4096 clusters: write fewer services, routes or client namespaces",
+            place.site.name, side.namespace
+        ),
+    );
 }
 
 /// What is written has no map with keys other than texts, so that it always has a JSON form.

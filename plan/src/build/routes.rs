@@ -15,12 +15,12 @@ use spillway_api::istio::virtual_service::{
 
 use super::Place;
 use super::plugins::value;
-use crate::model::Target;
+use crate::model::{Target, Unseen};
 use crate::names;
 use crate::output::{ControlPlane, Edit, Object};
 use crate::user::destination_rule::{self, Inherited};
 use crate::user::merge::{self, Copies, HeaderMatch};
-use crate::user::virtual_service::{self};
+use crate::user::virtual_service;
 
 /// All targets of one service, which share its subsets and routes.
 struct Host<'t> {
@@ -60,6 +60,7 @@ impl Host<'_> {
 pub(super) fn write(
     place: &Place<'_, '_>,
     targets: &[Target],
+    unseen: &[Unseen],
     bounces: &BTreeMap<&str, bool>,
     control_plane: &mut ControlPlane,
 ) {
@@ -85,7 +86,7 @@ pub(super) fn write(
             control_plane.objects.push(own(place, host));
         }
     }
-    edit(place, &hosts, control_plane);
+    edit(place, &hosts, unseen, control_plane);
 }
 
 fn object(host: &Host<'_>, kind: Kind, spec: Value) -> Object {
@@ -292,10 +293,23 @@ fn in_users(place: &Place<'_, '_>, host: &Host<'_>) -> bool {
 }
 
 /// Puts our routes into users' VirtualServices, and takes those out that are not wanted any more.
-fn edit(place: &Place<'_, '_>, hosts: &BTreeMap<&str, Host<'_>>, control_plane: &mut ControlPlane) {
+fn edit(
+    place: &Place<'_, '_>,
+    hosts: &BTreeMap<&str, Host<'_>>,
+    unseen: &[Unseen],
+    control_plane: &mut ControlPlane,
+) {
     let domain = &place.world.mesh.domain;
     for user in &place.observed.virtual_services {
         let identity = crate::user::identity(user);
+        // Whether routes of ours are wanted in it is not known now.
+        let held = unseen.iter().any(|service| {
+            let host = names::host(&service.namespace, &service.service, domain);
+            virtual_service::leads_to(user, &host, domain)
+        });
+        if held {
+            continue;
+        }
         let wanting = |host: &&Host<'_>| {
             let clients = host.clients.iter().map(|c| (*c).to_owned()).collect();
             host.first.terms.routing == Routing::Merge

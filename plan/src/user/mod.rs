@@ -4,7 +4,7 @@
 //! field that it had.
 
 pub(crate) mod destination_rule;
-pub(crate) mod merge;
+pub mod merge;
 pub(crate) mod virtual_service;
 
 use serde_json::Value;

@@ -44,8 +44,7 @@ pub(crate) fn about<'a>(
                 && hosts
                     .iter()
                     .any(|pattern| covers(&full_host(pattern, namespace, domain), host));
-            let leads = routes(value)
-                .any(|route| leading(route, namespace, host, domain) != Leading::Elsewhere);
+            let leads = leads_to(value, host, domain);
             let gateways: Vec<&str> = gateways.into_iter().filter(|g| *g != "mesh").collect();
             let reached = (on_mesh && visible) || !gateways.is_empty();
             (owns_host || (leads && reached)).then(|| Found {
@@ -57,6 +56,12 @@ pub(crate) fn about<'a>(
             })
         })
         .collect()
+}
+
+/// Whether some route leads to a host.
+pub(crate) fn leads_to(value: &Value, host: &str, domain: &str) -> bool {
+    let (namespace, _) = identity(value);
+    routes(value).any(|route| leading(route, namespace, host, domain) != Leading::Elsewhere)
 }
 
 /// The user's routes for HTTP, without those that were merged in.

@@ -114,7 +114,9 @@ fn everywhere(world: &World<'_>, target: &mut Target, namespace: &str) -> Option
         told = Some((
             target.policy.clone(),
             "NamespaceNotFound",
-            format!("no cluster has a namespace {namespace}"),
+            format!(
+                "no control plane has a namespace {namespace}: create it, or take it out of clients"
+            ),
         ));
     }
     told
