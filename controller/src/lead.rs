@@ -205,7 +205,8 @@ impl Election {
             };
             if problem.is_some() {
                 // Whether a request that failed was carried out is not known: look again.
-                self.seen.take_if(|seen| holder(&seen.lease) == self.terms.identity);
+                self.seen
+                    .take_if(|seen| holder(&seen.lease) == self.terms.identity);
             }
             if let Some(problem) = &problem
                 && complaint.as_ref() != Some(problem)
@@ -369,7 +370,8 @@ impl Election {
             _ => {}
         }
         let term = self.served;
-        self.held.send_replace(until.map(|until| Held { term, until }));
+        self.held
+            .send_replace(until.map(|until| Held { term, until }));
     }
 
     /// Nothing is written any more from here on; then the Lease is put down where it is ours.
