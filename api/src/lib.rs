@@ -12,6 +12,8 @@
 
 // kube's derive of schemas repeats the types inside functions, where their `pub` reaches nobody.
 #![allow(unreachable_pub)]
+// Each printer column has a type and a priority of its own.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod burst_policy;
 pub mod crds;

@@ -1,6 +1,11 @@
 //! A real API server takes the good objects of `refusals.yaml`, with their defaults filled in, and
 //! refuses every bad one, which is a good one with one fault, with the words that say what to
 //! write instead.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
 use std::collections::BTreeMap;
 

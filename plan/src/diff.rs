@@ -4,18 +4,21 @@
 //! A route that leads to a subset which is not there loses requests; so does a header that leads
 //! to a route which is not there, though only the overflow's. So what is used is written before
 //! what uses it, and removed after it. A subset that goes away stays until its routes are gone:
-//! then the rule is written twice, first with the old subsets and last without. Between the stages
-//! the writer gives the proxies time to follow.
+//! then the rule is written with the old subsets too, and again without them when nothing else is
+//! left to do. So a writer asks again after it has written, until nothing is left; between the
+//! stages it gives the proxies time to follow. Within one, routes come before plugins and the
+//! server's side before the caller's; removals come after, in reverse.
 //!
 //! An object whose content differs from what is wanted is written in its next generation, whoever
 //! changed it. So generations count up without anybody having to remember them, and an object that
 //! is as it should be is not touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use spillway_api::istio::Kind;
 
+use crate::names;
 use crate::output::{self, ControlPlane, Key, Object};
 
 /// When a change is made.
@@ -53,6 +56,8 @@ pub enum Action {
     Replace {
         /// The whole object.
         object: Value,
+        /// No policy wants our routes in it any more.
+        takes_out: bool,
     },
     /// An object of ours that nobody wants.
     Delete {
@@ -82,30 +87,40 @@ pub fn changes(wanted: &ControlPlane, actual: &[Value]) -> Vec<Change> {
             stage: Stage::Second,
             action: Action::Replace {
                 object: edit.after.clone(),
+                takes_out: edit.policies.is_empty(),
             },
         });
     }
-    let unwanted = actual
-        .into_iter()
-        .filter(|(key, _)| !wanted.objects.iter().any(|object| object.key() == *key));
-    let mut deletions: Vec<Change> = unwanted
-        .map(|(key, object)| Change {
-            stage: if key.kind() == Some(Kind::DESTINATION_RULE) {
-                Stage::Last
-            } else {
-                Stage::Second
-            },
+    let wanted_keys: BTreeSet<Key> = wanted.objects.iter().map(Object::key).collect();
+    for (key, object) in actual {
+        if wanted_keys.contains(&key) {
+            continue;
+        }
+        let is_rule = key.kind() == Some(Kind::DESTINATION_RULE);
+        changes.push(Change {
+            stage: if is_rule { Stage::Last } else { Stage::Second },
             action: Action::Delete {
                 uid: text(object, "/metadata/uid"),
                 key,
             },
-        })
-        .collect();
-    // Plugins go before the routes that they choose.
-    deletions.reverse();
-    changes.extend(deletions);
-    changes.sort_by_key(|change| change.stage);
+        });
+    }
+    changes.sort_by_key(|change| (change.stage, rank(&change.action)));
     changes
+}
+
+/// The place of a write within its stage.
+fn rank(action: &Action) -> u8 {
+    let is_plugin = |key: &Key| key.kind() == Some(Kind::WASM_PLUGIN);
+    match action {
+        Action::Apply { key, .. } if !is_plugin(key) => 0,
+        Action::Replace { takes_out, .. } if !takes_out => 0,
+        Action::Apply { key, .. } if key.name == names::SERVER => 1,
+        Action::Apply { .. } => 2,
+        Action::Delete { key, .. } if key.name == names::CLIENT && is_plugin(key) => 3,
+        Action::Delete { key, .. } if is_plugin(key) => 4,
+        Action::Delete { .. } | Action::Replace { .. } => 5,
+    }
 }
 
 fn apply(wanted: &Object, actual: Option<&Value>, changes: &mut Vec<Change>) {
@@ -115,37 +130,26 @@ fn apply(wanted: &Object, actual: Option<&Value>, changes: &mut Vec<Change>) {
     {
         return;
     }
-    let object = with_version(wanted.to_value(generation.saturating_add(1)), actual);
-    let key = wanted.key();
+    let next = generation.saturating_add(1);
     let is_rule = wanted.kind == Kind::DESTINATION_RULE;
-    let outgoing = actual.filter(|_| is_rule).and_then(|a| outgoing(wanted, a));
-    let mut push = |stage, object| {
-        let key = key.clone();
-        changes.push(Change {
-            stage,
-            action: Action::Apply { key, object },
-        });
+    let with_old = actual.filter(|_| is_rule).and_then(|a| with_old(wanted, a));
+    let (stage, object) = match with_old {
+        None if is_rule => (Stage::First, wanted.to_value(next)),
+        None => (Stage::Second, wanted.to_value(next)),
+        Some(_) if is_within(wanted, actual) => (Stage::Last, wanted.to_value(next)),
+        Some(both) => (Stage::First, both.to_value(next)),
     };
-    match outgoing {
-        None if is_rule => push(Stage::First, object),
-        None => push(Stage::Second, object),
-        Some(both) => {
-            let both = both.to_value(generation.saturating_add(1));
-            let grows = !is_within(wanted, actual);
-            if grows {
-                push(Stage::First, with_version(both, actual));
-                // What was read is not what is there by then.
-                let later = wanted.to_value(generation.saturating_add(2));
-                push(Stage::Last, later);
-            } else {
-                push(Stage::Last, object);
-            }
-        }
-    }
+    changes.push(Change {
+        stage,
+        action: Action::Apply {
+            key: wanted.key(),
+            object: with_version(object, actual),
+        },
+    });
 }
 
 /// The wanted rule with the subsets of the actual one that are not wanted any more.
-fn outgoing(wanted: &Object, actual: &Value) -> Option<Object> {
+fn with_old(wanted: &Object, actual: &Value) -> Option<Object> {
     let mut both = wanted.clone();
     let subsets = both.spec.get_mut("subsets")?.as_array_mut()?;
     let more: Vec<Value> = actual

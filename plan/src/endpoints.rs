@@ -57,8 +57,9 @@ pub(crate) fn strays<'a>(world: &World<'a>, plane: &Site<'_>, target: &Target) -
         None => world.served(plane.name).map(|site| site.istio).collect(),
     };
     for site in world.sites.values() {
-        let is_rung = target.rungs.iter().any(|rung| rung.cluster == site.istio);
-        if is_rung || homes.iter().all(|home| *home == site.istio) {
+        let is_named = target.beyond.contains(site.istio)
+            || target.rungs.iter().any(|rung| rung.cluster == site.istio);
+        if is_named || homes.iter().all(|home| *home == site.istio) {
             continue;
         }
         match site.ready(&target.namespace, &target.service) {

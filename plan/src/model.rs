@@ -30,6 +30,8 @@ pub struct Target {
     pub home: Option<String>,
     /// Where the excess goes, in order; never empty.
     pub rungs: Vec<Rung>,
+    /// Clusters of its fleets for which the ladder has no room; a bounced request may reach them.
+    pub beyond: BTreeSet<String>,
     /// What the policy says besides.
     pub terms: Terms,
     /// The namespaces that get the caller's side, by control plane. A control plane that is not

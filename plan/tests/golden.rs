@@ -1,6 +1,12 @@
 //! Golden pairs: `golden/NAME.in.yaml` is planned, and comes to `golden/NAME.out.yaml`.
 //! `SPILLWAY_UPDATE=1` writes the outputs anew, so that a change of behaviour is reviewed as a
 //! change of YAML. Whatever the input is, the output keeps what is promised of all of them.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -250,7 +256,7 @@ fn change(change: &Change) -> Value {
             let generation = &object["metadata"]["annotations"]["spillway.dev/generation"];
             json!({"apply": path(key), "resourceVersion": version, "generation": generation})
         }
-        Action::Replace { object } => json!({"replace": object["metadata"]["name"]}),
+        Action::Replace { object, .. } => json!({"replace": object["metadata"]["name"]}),
         Action::Delete { key, uid } => json!({"delete": path(key), "uid": uid}),
     };
     json!({"stage": format!("{:?}", change.stage), "action": what})

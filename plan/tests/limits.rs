@@ -1,5 +1,10 @@
 //! Sizes: what does not fit is left out and told, the older policies stay, and what is written is
 //! always something that the filter takes.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
 use serde_json::{Value, json};
 use spillway_core::config::{Config, MAX_BYTES};

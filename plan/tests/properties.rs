@@ -1,4 +1,9 @@
 //! What holds whatever people write: merges are undone exactly, and names fit.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop"
+)]
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

@@ -139,7 +139,7 @@ fn hidden(
         namespace != target.namespace || rule.pointer("/spec/workloadSelector").is_some()
     };
     let found = observed.destination_rules.iter().find(hides);
-    let in_own = found.map(|rule| crate::user::identity(rule));
+    let in_own = found.map(crate::user::identity);
     in_own
         .or_else(|| destination_rule::withheld(observed, target, namespace, domain))
         .map(|(namespace, name)| format!("{namespace}/{name}"))

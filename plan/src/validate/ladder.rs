@@ -37,18 +37,26 @@ pub(super) fn home<'w, 'a>(
     }
 }
 
+/// Where the excess goes.
+pub(super) struct Ladder {
+    pub(super) rungs: Vec<Rung>,
+    /// Clusters for which it has no room, by name in Istio.
+    pub(super) beyond: BTreeSet<String>,
+}
+
 /// The rungs in order: a fleet's clusters by name, each cluster once, without home.
-pub(super) fn rungs(
+pub(super) fn read(
     world: &World<'_>,
     policy: &BurstPolicy,
     key: &str,
     home: Option<&Site<'_>>,
     service: &str,
     ledger: &mut Ledger,
-) -> Result<Vec<Rung>, Reason> {
+) -> Result<Ladder, Reason> {
     let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
     let mut rungs: Vec<Rung> = Vec::new();
     let mut taken: BTreeSet<&str> = home.iter().map(|site| site.name).collect();
+    let mut beyond = BTreeSet::new();
     let mut passed_over: Vec<String> = Vec::new();
     for (i, entry) in policy.spec.overflow.iter().enumerate() {
         let names = match (entry.cluster.as_deref(), entry.fleet.as_deref()) {
@@ -78,10 +86,12 @@ pub(super) fn rungs(
                     subset,
                     max_rate: entry.max_rate.as_ref().and_then(|rate| rate.parse().ok()),
                 }),
-                Ok(_) => passed_over.push(format!(
-                    "spec.overflow[{i}]: cluster {name} would be rung {} of at most {MAX_RUNGS}",
-                    rungs.len() + 1
-                )),
+                Ok((site, _)) => {
+                    beyond.insert(site.istio.to_owned());
+                    passed_over.push(format!(
+                        "spec.overflow[{i}]: cluster {name} comes after the first {MAX_RUNGS}, and a ladder has no more rungs"
+                    ));
+                }
                 Err(why) => {
                     passed_over.push(format!("spec.overflow[{i}]: cluster {name}: {why}"));
                 }
@@ -101,7 +111,7 @@ pub(super) fn rungs(
     for message in passed_over {
         ledger.note(key, Type::RungsPassedOver, "RungsPassedOver", message);
     }
-    Ok(rungs)
+    Ok(Ladder { rungs, beyond })
 }
 
 fn usable<'w, 'a>(

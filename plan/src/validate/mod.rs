@@ -168,7 +168,7 @@ fn one_service(
     let home = ladder::home(world, policy.spec.home.as_deref())?;
     let (site, service) = services::find(world, home, namespace, &target.name)?;
     let ports = services::ports(service, &target.name, target.section_name.as_deref())?;
-    let rungs = ladder::rungs(world, policy, key, home, &target.name, ledger)?;
+    let ladder = ladder::read(world, policy, key, home, &target.name, ledger)?;
     let selector = policy.spec.clients.as_ref();
     Ok(Target {
         policy: key.to_owned(),
@@ -185,7 +185,8 @@ fn one_service(
         ports: ports.covered,
         all_ports: ports.all,
         home: home.map(|site| site.istio.to_owned()),
-        rungs,
+        rungs: ladder.rungs,
+        beyond: ladder.beyond,
         terms: terms.clone(),
         clients: BTreeMap::new(),
         selector: selector

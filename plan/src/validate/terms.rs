@@ -51,21 +51,10 @@ pub(super) fn read(world: &World<'_>, policy: &BurstPolicy) -> Result<Terms, Vec
         "spec.capacity",
         "write what home serves, as perEndpoint: {rate: \"50/s\"} or total: {rate: \"50/s\"}",
     );
-    let override_ = spec.override_.as_ref().and_then(|o| {
-        let until = u64::try_from(o.until.0.as_second()).unwrap_or_default();
-        errors.require(
-            until > 0,
-            "spec.override.until",
-            "write the time at which the override ends, such as \"2026-12-01T08:00:00Z\"",
-        );
-        Some(wire::Override {
-            force: match o.force {
-                api::Force::Home => wire::Force::Home,
-                api::Force::Overflow => wire::Force::Overflow,
-            },
-            until_unix_seconds: until,
-        })
-    });
+    let override_ = spec
+        .override_
+        .as_ref()
+        .map(|chosen| override_(chosen, &mut errors));
     if !errors.0.is_empty() {
         return Err(errors.0);
     }
@@ -138,6 +127,22 @@ fn lists(spec: &BurstPolicySpec, errors: &mut Errors) {
             &format!("spec.routes[{i}].match.pathPrefix"),
             "write a path that begins with /, at most 1024 long",
         );
+    }
+}
+
+fn override_(chosen: &api::Override, errors: &mut Errors) -> wire::Override {
+    let until = u64::try_from(chosen.until.0.as_second()).unwrap_or_default();
+    errors.require(
+        until > 0,
+        "spec.override.until",
+        "write the time at which the override ends, such as \"2026-12-01T08:00:00Z\"",
+    );
+    wire::Override {
+        force: match chosen.force {
+            api::Force::Home => wire::Force::Home,
+            api::Force::Overflow => wire::Force::Overflow,
+        },
+        until_unix_seconds: until,
     }
 }
 
