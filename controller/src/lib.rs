@@ -8,3 +8,12 @@
 //! Clusters are independent. Each has a queue that holds its newest intent only, a deadline for
 //! every call, and a back-off of its own, so that one that hangs, refuses or is gone holds up no
 //! other.
+
+pub mod clusters;
+pub mod engine;
+pub mod image;
+pub mod lead;
+pub mod observe;
+pub mod serve;
+pub mod settings;
+pub mod status;

@@ -11,7 +11,7 @@ use clap::Parser;
 use spillway_plan::settings::{Image, Mesh, PrefixHeader, Tokens};
 
 use crate::image::Registries;
-use crate::serve::Format;
+use crate::serve::{Format, known_level};
 
 /// Carries burst policies into every cluster of a fleet.
 #[derive(Clone, Debug, Parser)]
@@ -120,7 +120,7 @@ pub struct Settings {
         long,
         env = "SPILLWAY_LOG_LEVEL",
         value_name = "LEVEL",
-        default_value = "info"
+        default_value = "info", value_parser = known_level
     )]
     pub log_level: String,
 
@@ -299,10 +299,16 @@ mod tests {
             ("--discover=istio-system,-", "write the name of a namespace"),
             ("--prefix-header=cookie", "write a header name"),
             ("--listen=8080", "invalid socket address"),
+            ("--log-level=loud", "`loud` is no log level: write off"),
             ("--log-format=xml", "possible values: json, text"),
             ("--source=policies", "--target <DIR>"),
         ] {
-            let error = parse(&[argument]).unwrap_err();
+            let error = if argument.starts_with("--image=") {
+                let alone = ["spillway-controller", argument];
+                Settings::try_parse_from(alone).unwrap_err().to_string()
+            } else {
+                parse(&[argument]).unwrap_err()
+            };
             assert!(error.contains(words), "{argument}: {error}");
         }
     }

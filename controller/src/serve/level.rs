@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -59,11 +60,16 @@ impl LogLevel {
     }
 }
 
+/// Whether a text is a level, for settings that are checked before anything is logged.
+pub(crate) fn known(level: &str) -> Result<String, UnknownLevel> {
+    parse(level).map(|_| level.to_owned())
+}
+
 fn parse(level: &str) -> Result<Targets, UnknownLevel> {
     // A word that is no level is read as the name of a module, and so are blanks.
     let known = |part: &str| {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
-        level.parse::<tracing::level_filters::LevelFilter>().is_ok()
+        !level.is_empty() && level.parse::<LevelFilter>().is_ok()
     };
     if level.split(',').all(known) {
         level.parse().map_err(|_| UnknownLevel(level.to_owned()))
