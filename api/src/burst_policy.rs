@@ -23,7 +23,6 @@ use crate::schema;
     singular = "burstpolicy",
     shortname = "bp",
     category = "spillway",
-    category = "istio",
     namespaced,
     status = "BurstPolicyStatus",
     derive = "PartialEq",
