@@ -1,6 +1,6 @@
 //! The clusters as the planner sees them: which can be used, who serves whom, what is where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,6 +21,12 @@ pub(crate) struct World<'a> {
     pub(crate) problems: BTreeMap<String, String>,
     /// The clusters of every fleet in the order of their names, by Fleet.
     pub(crate) fleets: BTreeMap<&'a str, Vec<&'a str>>,
+    /// Some clusters are reached through gateways only.
+    pub(crate) several_networks: bool,
+    /// The MeshClusters that every control plane serves.
+    served: BTreeMap<&'a str, Vec<&'a str>>,
+    /// MeshClusters by their name in Istio.
+    by_istio: BTreeMap<&'a str, &'a str>,
 }
 
 /// A cluster.
@@ -84,8 +90,12 @@ impl<'a> World<'a> {
             sites: BTreeMap::new(),
             problems: BTreeMap::new(),
             fleets: BTreeMap::new(),
+            several_networks: false,
+            served: BTreeMap::new(),
+            by_istio: BTreeMap::new(),
         };
         world.take_in(&input.clusters);
+        world.index();
         world.look_for_control_planes();
         for fleet in &input.fleets {
             world.gather(fleet, &input.clusters);
@@ -127,6 +137,18 @@ impl<'a> World<'a> {
             istio_names.insert(site.istio, site.name);
             self.sites.insert(site.name, site);
         }
+    }
+
+    /// What would otherwise be searched for per policy and control plane.
+    fn index(&mut self) {
+        let mut networks = BTreeSet::new();
+        for site in self.sites.values() {
+            networks.extend(site.observed.map(|seen| seen.network.as_deref()));
+            self.by_istio.insert(site.istio, site.name);
+            let served = self.served.entry(site.control_plane).or_default();
+            served.push(site.name);
+        }
+        self.several_networks = networks.len() > 1;
     }
 
     fn look_for_control_planes(&mut self) {
@@ -197,9 +219,13 @@ impl<'a> World<'a> {
 
     /// The clusters that a control plane serves.
     pub(crate) fn served(&self, plane: &str) -> impl Iterator<Item = &Site<'a>> {
-        self.sites
-            .values()
-            .filter(move |site| site.control_plane == plane)
+        let names = self.served.get(plane).into_iter().flatten();
+        names.filter_map(|name| self.sites.get(name))
+    }
+
+    /// A cluster by its name in Istio.
+    pub(crate) fn by_istio(&self, name: &str) -> Option<&Site<'a>> {
+        self.sites.get(self.by_istio.get(name)?)
     }
 }
 

@@ -55,13 +55,17 @@ fn policy(i: usize, routes: usize) -> Value {
     })
 }
 
+fn mesh() -> Value {
+    json!({
+        "image": format!("oci://registry.example.com/filter@sha256:{}", "0".repeat(64)),
+        "tokens": ["mesh-token-1"],
+    })
+}
+
 fn planned(policies: usize, routes: usize) -> Plan {
     let services: Vec<Value> = (0..policies).map(service).collect();
     let input = json!({
-        "mesh": {
-            "image": format!("oci://registry.example.com/filter@sha256:{}", "0".repeat(64)),
-            "tokens": ["mesh-token-1"],
-        },
+        "mesh": mesh(),
         "clusters": [cluster("primary", &services), cluster("burst", &services)],
         "policies": (0..policies).map(|i| policy(i, routes)).collect::<Vec<_>>(),
     });
@@ -118,4 +122,41 @@ fn a_plugin_has_at_most_1024_policies() {
     let client = plugin.iter().find(|o| o.name == "spillway-client").unwrap();
     let annotations = client.to_value(1)["metadata"]["annotations"].to_string();
     assert!(annotations.len() < 8_192, "annotations are bounded");
+}
+
+/// A thousand control planes, each in the ladder of none but one policy: what a change of one
+/// policy costs. The bound is far above what it takes, and far below a quadratic plan's time.
+#[test]
+fn a_thousand_control_planes_are_planned_in_seconds() {
+    const CLUSTERS: usize = 1_000;
+    const POLICIES: usize = 10;
+    let services: Vec<Value> = (0..POLICIES).map(service).collect();
+    let clusters: Vec<Value> = (0..CLUSTERS)
+        .map(|i| {
+            let mut cluster = cluster(&format!("c{i}"), &services);
+            cluster["resource"]["spec"]["controlPlane"] = json!(format!("c{i}"));
+            cluster
+        })
+        .collect();
+    let policies: Vec<Value> = (0..POLICIES)
+        .map(|i| {
+            let mut policy = policy(i, 0);
+            policy["spec"]["home"] = json!("c0");
+            policy["spec"]["overflow"] = json!([{"cluster": "c1"}]);
+            policy
+        })
+        .collect();
+    let input = json!({"mesh": mesh(), "clusters": clusters, "policies": policies});
+    let input: Input = serde_json::from_value(input).unwrap();
+    let start = std::time::Instant::now();
+    let plan = plan(&input);
+    let took = start.elapsed();
+    assert_eq!(plan.control_planes.len(), CLUSTERS);
+    let objects = plan
+        .control_planes
+        .values()
+        .map(|plane| plane.objects.len());
+    assert_eq!(objects.sum::<usize>(), CLUSTERS * (2 * POLICIES + 2));
+    println!("planned in {took:?}");
+    assert!(took.as_secs() < 20, "{took:?}");
 }

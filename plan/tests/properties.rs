@@ -6,6 +6,7 @@
 )]
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Map, Value, json};
 use spillway_plan::user::merge::{HeaderMatch, Retries};
 use spillway_plan::{Copies, merge, names, unmerge};
@@ -114,7 +115,11 @@ fn routes(service: &Value) -> Vec<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_merge_is_undone_exactly(user in any_virtual_service(), copies in any_copies()) {

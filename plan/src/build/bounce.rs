@@ -9,19 +9,24 @@ use spillway_api::burst_policy::{Bounce, Routing, UserRetries};
 
 use super::Place;
 use crate::conditions::{Type, some};
-use crate::endpoints::{Strays, strays};
+use crate::endpoints::{Presence, Strays, strays};
 use crate::model::Target;
 use crate::user::{self, destination_rule, virtual_service};
 use crate::validate::Ledger;
 
-pub(super) fn decide(place: &Place<'_, '_>, target: &Target, ledger: &mut Ledger) -> bool {
+pub(super) fn decide<'a>(
+    place: &Place<'_, 'a>,
+    target: &Target,
+    presence: &Presence<'a>,
+    ledger: &mut Ledger,
+) -> bool {
     if target.terms.bounce == Bounce::Off {
         return false;
     }
     let plane = place.site.name;
     let mut why = Vec::new();
     if target.terms.bounce == Bounce::On {
-        match strays(place.world, place.site, target) {
+        match strays(place.world, place.site, target, presence) {
             Strays::None => {}
             Strays::Some(clusters) => why.push((
                 "OtherClusters",

@@ -109,7 +109,6 @@ pub(super) fn around(
     policies: Vec<wire::Policy>,
 ) -> wire::Document {
     let mesh = place.world.mesh;
-    let names = clusters(place, &policies);
     let row = |site: &Site<'_>| {
         let row = wire::Cluster {
             prefix: site.prefix.to_owned(),
@@ -122,11 +121,9 @@ pub(super) fn around(
         side,
         tokens: mesh.tokens.iter().map(str::to_owned).collect(),
         prefix_header: mesh.prefix_header.name().to_owned(),
-        clusters: place
-            .world
-            .sites
-            .values()
-            .filter(|site| names.contains(site.istio))
+        clusters: clusters(place, &policies)
+            .iter()
+            .filter_map(|name| place.world.by_istio(name))
             .map(row)
             .collect(),
         policies,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use spillway_api::istio::Kind;
 
 use crate::conditions::{Type, conditions};
+use crate::endpoints::Presence;
 use crate::input::Observed;
 use crate::model::{Target, Unseen};
 use crate::names;
@@ -54,13 +55,25 @@ pub(crate) fn all(world: &World<'_>, accepted: Accepted) -> Plan {
             .collect(),
         ..Plan::default()
     };
+    let presences: Vec<Presence<'_>> = targets
+        .iter()
+        .map(|target| Presence::of(world, target))
+        .collect();
     for (site, observed) in world.control_planes() {
         let place = Place {
             world,
             site,
             observed,
         };
-        let control_plane = one(&place, &targets, &unseen, &mut ledger);
+        let bounces: BTreeMap<&str, bool> = targets
+            .iter()
+            .zip(&presences)
+            .map(|(target, presence)| {
+                let bounces = bounce::decide(&place, target, presence, &mut ledger);
+                (target.id.as_str(), bounces)
+            })
+            .collect();
+        let control_plane = one(&place, &targets, &unseen, &bounces, &mut ledger);
         plan.control_planes
             .insert(site.name.to_owned(), control_plane);
     }
@@ -72,18 +85,15 @@ fn one(
     place: &Place<'_, '_>,
     targets: &[Target],
     unseen: &[Unseen],
+    bounces: &BTreeMap<&str, bool>,
     ledger: &mut Ledger,
 ) -> ControlPlane {
-    let bounces: BTreeMap<&str, bool> = targets
-        .iter()
-        .map(|target| (target.id.as_str(), bounce::decide(place, target, ledger)))
-        .collect();
     for target in targets.iter().filter(|target| target.acts()) {
         what_is_not_covered(place, target, ledger);
     }
     let mut control_plane = ControlPlane::default();
-    routes::write(place, targets, unseen, &bounces, &mut control_plane);
-    plugins::write(place, targets, &bounces, ledger, &mut control_plane);
+    routes::write(place, targets, unseen, bounces, &mut control_plane);
+    plugins::write(place, targets, bounces, ledger, &mut control_plane);
     control_plane.objects.sort_by_key(|object| object.key());
     for service in unseen {
         hold(service, &mut control_plane);

@@ -179,7 +179,7 @@ fn fitting(
 }
 
 fn text_of(part: &impl serde::Serialize) -> usize {
-    value(part).to_string().len()
+    serde_json::to_string(part).map_or(0, |text| text.len())
 }
 
 fn too_large(place: &Place<'_, '_>, side: &Side<'_>, target: &Target, ledger: &mut Ledger) {

@@ -150,7 +150,7 @@ fn traffic_policy(
     first: &str,
 ) -> TrafficPolicy {
     let ports = host.ports();
-    let across = across_networks(place);
+    let across = place.world.several_networks;
     let settings = |from: Option<&Value>, kept: bool, sni: Option<u16>| Settings {
         load_balancer: Some(destination_rule::balancer(from, first)),
         outlier_detection: Some(destination_rule::outlier_detection(from)),
@@ -170,18 +170,6 @@ fn traffic_policy(
         settings: settings(inherited.policy, inherited.merged, only.filter(|_| across)),
         port_level_settings: ports.iter().copied().filter_map(by_port).collect(),
     }
-}
-
-/// Whether some of the clusters are reached through gateways only.
-fn across_networks(place: &Place<'_, '_>) -> bool {
-    let networks: BTreeSet<Option<&str>> = place
-        .world
-        .sites
-        .values()
-        .filter_map(|site| site.observed)
-        .map(|observed| observed.network.as_deref())
-        .collect();
-    networks.len() > 1
 }
 
 /// Across networks the gateway there finds the service by the name in the handshake. By default

@@ -36,29 +36,29 @@ pub(crate) fn standing<'a>(
     let Some(service) = site.service(namespace, name) else {
         return Standing::Absent;
     };
-    let spec = service.spec.clone().unwrap_or_default();
+    let spec = service.spec.as_ref();
     let unfit = |why: &str| {
         Standing::Unfit(format!(
             "the Service {namespace}/{name} in {} {why}",
             site.name
         ))
     };
-    if spec.type_.as_deref() == Some("ExternalName") {
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
         return unfit(
             "is an ExternalName: its requests leave the mesh; target a Service with pods",
         );
     }
-    if spec.cluster_ip.as_deref() == Some("None") {
+    if spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
         return unfit(
             "is headless: its callers choose pods by themselves; target a Service with a cluster IP",
         );
     }
-    let selector = spec.selector.unwrap_or_default();
-    if selector.is_empty() {
+    let selector = spec.and_then(|spec| spec.selector.as_ref());
+    let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
         return unfit("has no selector: its limit is held in its pods' sidecars; give it one");
-    }
+    };
     let labels = observed.namespaces.get(namespace);
-    match membership(labels, &selector, world.mesh.inject_by_default) {
+    match membership(labels, selector, world.mesh.inject_by_default) {
         Membership::Ambient => {
             return unfit("is in an ambient namespace: only sidecars are served yet");
         }
