@@ -84,9 +84,9 @@ pub struct Candidate {
 impl Candidate {
     /// Waits until this process leads. `None` when the election has ended.
     pub async fn elected(&mut self) -> Option<Lease> {
-        let held = self.held.wait_for(Option::is_some).await.ok()?;
-        let term = held.as_ref()?.term;
-        drop(held);
+        let lasts = |held: &Held| Instant::now() < held.until;
+        let held = self.held.wait_for(|held| held.as_ref().is_some_and(lasts));
+        let term = held.await.ok()?.as_ref()?.term;
         Some(Lease {
             term,
             held: self.held.clone(),
@@ -359,6 +359,10 @@ impl Election {
 
     /// Tells the candidate until when it leads.
     fn tell(&mut self, until: Option<Instant>) {
+        if until.is_some() {
+            // A renewal that was answered too late begins a new term.
+            self.expire(Instant::now());
+        }
         let before = *self.held.borrow();
         let identity = self.terms.identity.as_str();
         match (before, until) {

@@ -1,7 +1,7 @@
 //! Images in a real registry, and in registries that ask for a token, lie or do not answer.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -126,14 +126,14 @@ fn manifest(layer_type: &str, layer: &[u8]) -> Value {
 
 #[tokio::test]
 async fn a_registry_is_asked_by_the_digest() -> Result<()> {
-    // Whatever installs it first, the other finds it.
-    let registry = {
-        let first = images("127.0.0.1:9");
-        let _ = first
-            .available("oci://127.0.0.1:9/a/b@sha256:0", Instant::now())
-            .await;
-        Registry::start().await?
-    };
+    // It sets up TLS for the whole process, which the client of this test needs too.
+    let nowhere = images("127.0.0.1:9");
+    let nothing = format!(
+        "oci://127.0.0.1:9/spillway/filter@sha256:{}",
+        "0".repeat(64)
+    );
+    assert_eq!(reason(&nowhere, &nothing).await.0, "RegistryUnreachable");
+    let registry = Registry::start().await?;
     let image = registry
         .push(IMAGE, &manifest(LAYER, b"layer"), &[b"{}", b"layer"])
         .await?;
@@ -167,6 +167,10 @@ async fn a_registry_is_asked_by_the_digest() -> Result<()> {
     Ok(())
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A registry that answers as it is told, and keeps what it was asked.
 #[derive(Clone, Default)]
 struct Scripted {
@@ -189,7 +193,7 @@ impl Scripted {
     }
 
     fn asked(&self) -> usize {
-        let asked = self.asked.lock().unwrap();
+        let asked = locked(&self.asked);
         asked
             .iter()
             .filter(|path| path.contains("/manifests/"))
@@ -202,7 +206,7 @@ async fn answer(
     request: Request,
 ) -> Response {
     let path = request.uri().path().to_owned();
-    this.asked.lock().unwrap().push(path.clone());
+    locked(&this.asked).push(path.clone());
     if this.silent {
         std::future::pending::<()>().await;
     }
@@ -232,7 +236,7 @@ async fn answer(
             .into_response();
     }
     if path.contains("/manifests/") {
-        let manifest = this.manifest.lock().unwrap().clone().unwrap_or_default();
+        let manifest = locked(&this.manifest).clone().unwrap_or_default();
         return ([(header::CONTENT_TYPE, IMAGE)], manifest).into_response();
     }
     if path.contains("/blobs/") && this.without_layer {
@@ -245,7 +249,7 @@ async fn answer(
 async fn scripted(this: Scripted) -> Result<(String, String)> {
     let manifest = serde_json::to_vec(&manifest(LAYER, b"layer"))?;
     let digest = digest(&manifest);
-    *this.manifest.lock().unwrap() = Some(manifest);
+    *locked(&this.manifest) = Some(manifest);
     let registry = this.start().await?.to_string();
     let image = format!("oci://{registry}/spillway/filter@{digest}");
     Ok((registry, image))
@@ -300,7 +304,7 @@ async fn something_else_than_the_digest_says_is_not_taken() -> Result<()> {
     let this = Scripted::default();
     let (registry, image) = scripted(this.clone()).await?;
     let other = serde_json::to_vec(&manifest(LAYER, b"another layer"))?;
-    *this.manifest.lock().unwrap() = Some(other);
+    *locked(&this.manifest) = Some(other);
     let (why, words) = reason(&images(&registry), &image).await;
     assert_eq!(why, "ImageUnusable");
     assert!(words.contains("gives something else"), "{words}");
@@ -368,11 +372,11 @@ async fn the_last_answer_is_remembered_for_a_while() -> Result<()> {
     look(0).await?;
     look(599).await?;
     assert_eq!(this.asked(), 1);
-    *this.manifest.lock().unwrap() = Some(b"{}".to_vec());
+    *locked(&this.manifest) = Some(b"{}".to_vec());
     assert!(look(600).await.is_err());
     assert!(look(609).await.is_err());
     assert_eq!(this.asked(), 2);
-    *this.manifest.lock().unwrap() = Some(serde_json::to_vec(&manifest(LAYER, b"layer"))?);
+    *locked(&this.manifest) = Some(serde_json::to_vec(&manifest(LAYER, b"layer"))?);
     look(610).await?;
     assert_eq!(this.asked(), 3);
     Ok(())

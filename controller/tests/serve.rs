@@ -29,7 +29,7 @@ async fn it_tells_how_it_is_until_it_ends() -> Result<()> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(loopback, loopback).await?;
     let (public, admin) = server.addresses()?;
-    let (_, level) = log_to(std::io::sink, Format::Json, "info")?;
+    let (_log, level) = log_to(std::io::sink, Format::Json, "info")?;
     let health = Health::default();
     let served = Served {
         health: health.clone(),

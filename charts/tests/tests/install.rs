@@ -119,7 +119,7 @@ async fn rights_on_the_hub(hub: &Cluster) -> Result<()> {
             "update burstpolicies.spillway.dev --subresource=status --namespace=shop",
         ),
         (true, "update fleets.spillway.dev --subresource=status"),
-        (true, "patch meshclusters.spillway.dev"),
+        (true, "patch burstpolicies.spillway.dev --namespace=shop"),
         (true, "create events.events.k8s.io --namespace=shop"),
         (true, "get namespaces/kube-system"),
         (
@@ -151,6 +151,7 @@ async fn rights_on_the_hub(hub: &Cluster) -> Result<()> {
         (false, "delete burstpolicies.spillway.dev --namespace=shop"),
         (false, "create meshclusters.spillway.dev"),
         (false, "delete meshclusters.spillway.dev"),
+        (false, "patch meshclusters.spillway.dev"),
         (false, "update fleets.spillway.dev"),
         (false, "get pods --namespace=spillway-system"),
         (

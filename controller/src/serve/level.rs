@@ -20,12 +20,18 @@ pub enum Format {
     Text,
 }
 
-/// Not a level.
+/// Why the level stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no log level: write off, error, warn, info, debug or trace, also by module, such as info,spillway_controller=debug"
-)]
-pub struct UnknownLevel(String);
+pub enum LevelError {
+    /// There is no such level.
+    #[error(
+        "`{0}` is no log level: write off, error, warn, info, debug or trace, also by module, such as info,spillway_controller=debug"
+    )]
+    Unknown(String),
+    /// The subscriber is gone.
+    #[error("there is no log whose level could be changed")]
+    NoLog,
+}
 
 type Apply = dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync;
 
@@ -47,12 +53,11 @@ impl LogLevel {
     /// Logs so from here on.
     ///
     /// # Errors
-    /// When it is no level.
-    pub fn set(&self, level: &str) -> Result<(), UnknownLevel> {
-        let unknown = || UnknownLevel(level.to_owned());
+    /// When it is no level, or nothing is logged any more.
+    pub fn set(&self, level: &str) -> Result<(), LevelError> {
         let targets = parse(level)?;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.apply)(targets).map_err(|_| unknown())?;
+        (self.apply)(targets).map_err(|_| LevelError::NoLog)?;
         level.clone_into(&mut written);
         drop(written);
         tracing::info!(level, "the log level was changed");
@@ -61,20 +66,22 @@ impl LogLevel {
 }
 
 /// Whether a text is a level, for settings that are checked before anything is logged.
-pub(crate) fn known(level: &str) -> Result<String, UnknownLevel> {
+pub(crate) fn known(level: &str) -> Result<String, LevelError> {
     parse(level).map(|_| level.to_owned())
 }
 
-fn parse(level: &str) -> Result<Targets, UnknownLevel> {
+fn parse(level: &str) -> Result<Targets, LevelError> {
     // A word that is no level is read as the name of a module, and so are blanks.
     let known = |part: &str| {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
         !level.is_empty() && level.parse::<LevelFilter>().is_ok()
     };
     if level.split(',').all(known) {
-        level.parse().map_err(|_| UnknownLevel(level.to_owned()))
+        level
+            .parse()
+            .map_err(|_| LevelError::Unknown(level.to_owned()))
     } else {
-        Err(UnknownLevel(level.to_owned()))
+        Err(LevelError::Unknown(level.to_owned()))
     }
 }
 
@@ -86,7 +93,7 @@ pub fn log_to<W>(
     writer: W,
     format: Format,
     level: &str,
-) -> Result<(impl Subscriber + Send + Sync + use<W>, LogLevel), UnknownLevel>
+) -> Result<(impl Subscriber + Send + Sync + use<W>, LogLevel), LevelError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -151,7 +158,11 @@ mod tests {
             assert!(parse(level).is_ok(), "{level}");
         }
         for level in ["", "loud", "info,", "kube=loud", "info debug"] {
-            assert_eq!(parse(level), Err(UnknownLevel(level.to_owned())), "{level}");
+            assert_eq!(
+                parse(level),
+                Err(LevelError::Unknown(level.to_owned())),
+                "{level}"
+            );
         }
     }
 }

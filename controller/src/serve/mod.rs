@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::health::{Health, Need, Pulse};
 pub(crate) use self::level::known as known_level;
-pub use self::level::{Format, LogLevel, UnknownLevel, log_to};
+pub use self::level::{Format, LevelError, LogLevel, log_to};
 pub use self::metrics::{
     Applied, ApplyLabels, Call, CallLabels, ClusterLabels, ClusterState, ImageLabels, ImageResult,
     Kind, KindLabels, Metrics, Outcome, PolicyLabels, PolicyState, Resource, StatusLabels,

@@ -7,6 +7,7 @@ use spillway_api::fleet::Band;
 
 use super::conditions::{Holds, Stated, conditions};
 use super::text::some;
+use super::whole_seconds;
 
 /// A cluster of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub fn fleet(
     members: &[Member<'_>],
     now: &Time,
 ) -> FleetStatus {
+    let now = &whole_seconds(now);
     let of = |state| {
         let found = members.iter().filter(move |member| member.state == state);
         found.map(|member| member.name).collect::<Vec<_>>()

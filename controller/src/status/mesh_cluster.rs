@@ -8,6 +8,7 @@ use spillway_api::mesh_cluster::Versions;
 
 use super::conditions::{Stated, conditions};
 use super::text::bounded;
+use super::whole_seconds;
 
 /// Everything that is known of a cluster now. What is not known, for it is away, is what was seen
 /// last.
@@ -37,6 +38,7 @@ pub fn cluster(
     found: Found,
     now: &Time,
 ) -> MeshClusterStatus {
+    let now = &whole_seconds(now);
     let nothing = MeshClusterStatus::default();
     let before = before.unwrap_or(&nothing);
     let short = |text: String| bounded(&text, 64);
@@ -62,7 +64,8 @@ pub fn cluster(
         status.system_labels.clone_from(&before.system_labels);
     }
     if status != *before {
-        status.last_seen = found.last_seen.or(status.last_seen);
+        let seen = found.last_seen.as_ref().map(whole_seconds);
+        status.last_seen = seen.or(status.last_seen);
     }
     status
 }

@@ -16,16 +16,31 @@ mod policy;
 mod publish;
 mod text;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
 pub use self::conditions::{Holds, Stated};
 pub use self::fleet::{Member, fleet};
 pub use self::mesh_cluster::{Found, cluster, score};
 pub use self::policy::{Progress, policy};
 pub use self::publish::{Conditions, Published, Publisher};
 
+/// A time as an API server keeps it: what is finer than a second would come back different.
+fn whole_seconds(time: &Time) -> Time {
+    Timestamp::from_second(time.0.as_second()).map_or_else(|_| time.clone(), Time)
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
+
+    #[test]
+    fn times_are_whole_seconds() {
+        let fine = Time(Timestamp::from_millisecond(1_999).unwrap());
+        assert_eq!(super::whole_seconds(&fine), at(1));
+        assert_eq!(super::whole_seconds(&at(1)), at(1));
+    }
 
     /// So many seconds into the epoch.
     pub(super) fn at(second: i64) -> Time {

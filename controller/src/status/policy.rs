@@ -8,6 +8,7 @@ use spillway_api::burst_policy::{ApplyState, ClusterState};
 
 use super::conditions::{Holds, Stated, conditions};
 use super::text::{bounded, some};
+use super::whole_seconds;
 
 /// Clusters that are named; the schema allows no more.
 const MAX_NAMED: usize = 64;
@@ -35,6 +36,7 @@ pub fn policy(
     clusters: &BTreeMap<String, Progress>,
     now: &Time,
 ) -> BurstPolicyStatus {
+    let now = &whole_seconds(now);
     let programmed = programmed(&stated, clusters);
     // Both are what people look for first.
     let (accepted, others): (Vec<_>, Vec<_>) = stated
