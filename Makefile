@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm test test-core test-core-wasm test-filter test-e2e \
-	test-workshop demo demo-build demo-headless bench bench-cost clean
+	test-clusters test-api test-plan test-chart test-workshop demo demo-build demo-headless bench bench-cost clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -87,6 +87,22 @@ test-filter: wasm-build ## Tests the built filter under a host that misbehaves
 test-e2e: wasm-build wasm-trap ## Tests the filter in real Envoys, one test at a time
 	@$(SETUP) envoys
 	cargo test --no-fail-fast -p spillway-e2e -- --test-threads=1
+
+test-clusters: ## Tests the Kubernetes API servers that other tests stand on, one test at a time
+	@$(SETUP) clusters
+	cargo test --no-fail-fast -p spillway-clusters -- --test-threads=1
+
+test-api: ## Tests the resources: real API servers take good objects and refuse bad ones
+	@$(SETUP) clusters
+	cargo test --no-fail-fast -p spillway-api
+
+test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs anew
+	@$(SETUP) build
+	cargo test --no-fail-fast -p spillway-plan
+
+test-chart: ## Tests the Helm charts; SPILLWAY_UPDATE=1 writes the golden outputs anew
+	@$(SETUP) clusters helm
+	cargo test --no-fail-fast -p spillway-charts -- --test-threads=1
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser

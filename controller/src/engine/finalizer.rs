@@ -1,0 +1,70 @@
+//! A policy is gone only after it was cleaned up.
+//!
+//! Nothing of a policy is written before it carries our finalizer, and it keeps that until every
+//! cluster has been given an intent without it and carried it out. A cluster that is away does not
+//! hold this up for ever: after [`super::Options::abandon_after`] the policy goes without it. That
+//! loses nothing, since objects are removed because nobody wants them and not because a policy was
+//! deleted: the cluster is cleaned when it is back. For the same reason the finalizer can be taken
+//! off by hand at any time.
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use spillway_api::BurstPolicy;
+
+use crate::clusters::call::{Failure, find};
+
+/// The finalizer.
+pub const FINALIZER: &str = "spillway.dev/cleanup";
+
+/// Whether a policy carries it.
+#[must_use]
+pub fn has(policy: &BurstPolicy) -> bool {
+    policy.finalizers().iter().any(|name| name == FINALIZER)
+}
+
+/// Whether a policy is to be planned: it is wanted, and will not go unnoticed.
+#[must_use]
+pub fn is_live(policy: &BurstPolicy) -> bool {
+    policy.metadata.deletion_timestamp.is_none() && has(policy)
+}
+
+/// Puts it on.
+///
+/// # Errors
+/// When the hub does not do it; a policy that has changed meanwhile comes again by itself.
+pub async fn add(hub: &Client, policy: &BurstPolicy, deadline: Duration) -> Result<(), Failure> {
+    let mut names = policy.finalizers().to_vec();
+    names.push(FINALIZER.to_owned());
+    write(hub, policy, &names, deadline).await
+}
+
+/// Takes it off.
+///
+/// # Errors
+/// As [`add`].
+pub async fn remove(hub: &Client, policy: &BurstPolicy, deadline: Duration) -> Result<(), Failure> {
+    let mut names = policy.finalizers().to_vec();
+    names.retain(|name| name != FINALIZER);
+    write(hub, policy, &names, deadline).await
+}
+
+async fn write(
+    hub: &Client,
+    policy: &BurstPolicy,
+    names: &[String],
+    deadline: Duration,
+) -> Result<(), Failure> {
+    let namespace = policy.namespace().unwrap_or_default();
+    let api: Api<BurstPolicy> = Api::namespaced(hub.clone(), &namespace);
+    let patch = Patch::Merge(json!({"metadata": {
+        "resourceVersion": policy.metadata.resource_version,
+        "finalizers": names,
+    }}));
+    let params = PatchParams::default();
+    // One that is gone needs no finalizer.
+    let patched = find(deadline, api.patch(&policy.name_any(), &params, &patch)).await;
+    patched.map(drop)
+}

@@ -1,0 +1,25 @@
+//! The engine: from what was declared and seen to what every cluster has.
+//!
+//! - [`plan`]: one loop that plans and gives orders
+//! - [`member`]: the life of one cluster: connect, claim, watch, write
+//! - [`worker`]: writes to one control plane
+//! - [`write`](mod@write): one write
+//! - [`reverts`]: users' objects that somebody keeps putting back
+//! - [`finalizer`]: a policy is gone only after it was cleaned up
+//! - [`authority`], [`backoff`], [`options`], [`report`]: what these share
+
+pub mod authority;
+pub mod backoff;
+pub mod finalizer;
+pub mod member;
+pub mod options;
+pub mod plan;
+pub mod report;
+mod reverts;
+pub mod worker;
+pub mod write;
+
+pub use authority::Authority;
+pub use options::Options;
+pub use plan::Engine;
+pub use report::{ClusterReport, Reports, Snapshot};

@@ -1,0 +1,416 @@
+//! What was seen of one member.
+//!
+//! It is filled by watches and by the answers to our own writes, which come in any order. An
+//! object is replaced only by a newer one: resource versions of one API server are numbers that
+//! grow. So a writer never takes its own write back for a drift.
+//!
+//! What was seen stays when a watch breaks: a cluster that is away is not a cluster that is empty.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DynamicObject;
+use serde_json::Value;
+use spillway_plan::output::{MANAGED_BY, SPILLWAY};
+use spillway_plan::{Endpoints, Observed};
+use tokio::sync::watch;
+
+use super::kinds::Kind;
+use crate::clusters::call::Failure;
+
+/// The label of EndpointSlices that names their service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label of the root namespace that names a cluster's network.
+const NETWORK: &str = "topology.istio.io/network";
+
+/// One kind in one namespace; all of a kind that has no namespaces.
+pub type Place = (Kind, String);
+
+/// What is kept of an object.
+#[derive(Clone, Debug)]
+enum Entry {
+    Whole(Arc<Value>),
+    Service(Arc<Service>),
+    Slice(Slice),
+    Labels(BTreeMap<String, String>),
+}
+
+/// What is kept of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slice {
+    service: String,
+    ready: u32,
+    ports: BTreeMap<String, u16>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    version: u64,
+    entry: Entry,
+}
+
+/// How far the watch of a place is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Nothing is known yet.
+    No,
+    /// All that is there was seen.
+    Yes,
+    /// The API server does not know the kind.
+    NotServed,
+    /// The account may not look there.
+    Forbidden,
+}
+
+#[derive(Debug)]
+struct Scope {
+    watched: Watched,
+    /// Why the watch is broken now.
+    failure: Option<Failure>,
+    objects: BTreeMap<String, Seen>,
+}
+
+/// What was seen of one member, and who is told of changes.
+#[derive(Debug)]
+pub struct Index {
+    places: Mutex<BTreeMap<Place, Scope>>,
+    /// Counts changes of objects of ours, and of how far the watches are.
+    ours: watch::Sender<u64>,
+    /// Counts changes of all that a plan is made from, but for endpoints.
+    users: watch::Sender<u64>,
+    /// Counts changes of endpoints, which are many.
+    endpoints: watch::Sender<u64>,
+}
+
+impl Index {
+    /// Nothing is known yet. `users` counts the changes of all that a plan is made from, `endpoints`
+    /// those of endpoints, which are many; all members may share them.
+    #[must_use]
+    pub fn new(users: watch::Sender<u64>, endpoints: watch::Sender<u64>) -> Self {
+        Self {
+            places: Mutex::default(),
+            ours: watch::Sender::new(0),
+            users,
+            endpoints,
+        }
+    }
+
+    /// Tells of changes of objects of ours, and of how far the watches are.
+    #[must_use]
+    pub fn ours(&self) -> watch::Receiver<u64> {
+        self.ours.subscribe()
+    }
+
+    /// Nothing is complete any more before these namespaces are, too.
+    pub fn expect(&self, namespaces: &BTreeSet<String>) {
+        for namespace in namespaces {
+            for kind in Kind::NAMESPACED {
+                self.open((kind, namespace.clone()));
+            }
+        }
+    }
+
+    /// Begins to look somewhere.
+    pub fn open(&self, place: Place) {
+        let scope = Scope {
+            watched: Watched::No,
+            failure: None,
+            objects: BTreeMap::new(),
+        };
+        self.places().entry(place).or_insert(scope);
+    }
+
+    /// Looks there no more.
+    pub fn close(&self, place: &Place) {
+        let closed = self.places().remove(place);
+        if closed.is_some() {
+            self.tell(place.0, true, true);
+        }
+    }
+
+    /// A watch failed; what was seen stays.
+    pub fn failed(&self, place: &Place, failure: Failure) {
+        let mut places = self.places();
+        let Some(scope) = places.get_mut(place) else {
+            return;
+        };
+        let before = (scope.watched.clone(), scope.failure.is_some());
+        match failure.code() {
+            // The kind is gone, and its objects with it.
+            Some(404) => {
+                scope.watched = Watched::NotServed;
+                scope.objects.clear();
+            }
+            Some(403) if scope.watched != Watched::Yes => scope.watched = Watched::Forbidden,
+            _ => {}
+        }
+        scope.failure = Some(failure);
+        let watched = scope.watched != before.0;
+        drop(places);
+        self.tell(place.0, watched || !before.1, watched);
+    }
+
+    /// The API server answers again: a watch that goes on where it was says nothing of it.
+    pub fn recovered(&self) {
+        for scope in self.places().values_mut() {
+            scope.failure = None;
+        }
+    }
+
+    /// All that is there now.
+    pub fn replace(&self, place: &Place, objects: Vec<DynamicObject>) {
+        let seen: BTreeMap<String, Seen> = objects
+            .into_iter()
+            .filter_map(|object| seen(place.0, object))
+            .collect();
+        let mut places = self.places();
+        let Some(scope) = places.get_mut(place) else {
+            return;
+        };
+        scope.objects = seen;
+        scope.watched = Watched::Yes;
+        scope.failure = None;
+        drop(places);
+        self.tell(place.0, true, true);
+    }
+
+    /// An object was made or changed.
+    pub fn applied(&self, place: &Place, object: DynamicObject) {
+        let Some((name, new)) = seen(place.0, object) else {
+            return;
+        };
+        let mut places = self.places();
+        let Some(scope) = places.get_mut(place) else {
+            return;
+        };
+        scope.failure = None;
+        let old = scope.objects.get(&name);
+        if old.is_some_and(|old| old.version >= new.version) {
+            return;
+        }
+        let same = old.is_some_and(|old| is_same(&old.entry, &new.entry));
+        let ours = is_ours(&new) || old.is_some_and(is_ours);
+        let users = !(is_ours(&new) && old.is_none_or(is_ours));
+        scope.objects.insert(name, new);
+        drop(places);
+        if !same {
+            self.tell(place.0, ours, users);
+        }
+    }
+
+    /// An object was deleted.
+    pub fn deleted(&self, place: &Place, object: &DynamicObject) {
+        let version = version(object);
+        let mut places = self.places();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let Some(scope) = places.get_mut(place) else {
+            return;
+        };
+        scope.failure = None;
+        let newer = |old: &Seen| old.version > version;
+        if scope.objects.get(name).is_some_and(newer) {
+            return;
+        }
+        let Some(old) = scope.objects.remove(name) else {
+            return;
+        };
+        drop(places);
+        self.tell(place.0, is_ours(&old), !is_ours(&old));
+    }
+
+    /// An object of ours was deleted by us.
+    pub fn removed(&self, place: &Place, name: &str) {
+        if let Some(scope) = self.places().get_mut(place) {
+            scope.objects.remove(name);
+        }
+    }
+
+    /// Whether everything was seen that can be.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let places = self.places();
+        !places.is_empty() && places.values().all(|scope| scope.watched != Watched::No)
+    }
+
+    /// Whether the kinds that are written are not served.
+    #[must_use]
+    pub fn without_istio(&self) -> bool {
+        self.any(|(kind, _), scope| {
+            kind.is_written() && scope.watched == Watched::NotServed
+        })
+    }
+
+    /// The namespaces that the account may not look into.
+    #[must_use]
+    pub fn forbidden(&self) -> BTreeSet<String> {
+        let places = self.places();
+        let forbidden = places
+            .iter()
+            .filter(|(_, scope)| scope.watched == Watched::Forbidden);
+        forbidden.map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// Why the cluster cannot be watched, if some of its watches are broken.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        let places = self.places();
+        let mut failures = places.values().filter_map(|scope| scope.failure.as_ref());
+        failures.find(|failure| !failure.is_local()).cloned()
+    }
+
+    /// The namespaces that objects of ours are in.
+    #[must_use]
+    pub fn inhabited(&self) -> BTreeSet<String> {
+        let places = self.places();
+        let inhabited = places
+            .iter()
+            .filter(|(_, scope)| scope.objects.values().any(is_ours));
+        inhabited.map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// The objects of ours.
+    #[must_use]
+    pub fn deployed(&self) -> Vec<Value> {
+        let places = self.places();
+        let all = places.values().flat_map(|scope| scope.objects.values());
+        all.filter(|seen| is_ours(seen))
+            .filter_map(|seen| whole(seen).cloned())
+            .collect()
+    }
+
+    /// The resource version of an object of ours, and its UID.
+    #[must_use]
+    pub fn found(&self, place: &Place, name: &str) -> Option<Value> {
+        whole(self.places().get(place)?.objects.get(name)?).cloned()
+    }
+
+    /// What a plan is made from; nothing as long as not all was seen.
+    #[must_use]
+    pub fn observed(&self, uid: &str, root_namespace: &str) -> Option<Observed> {
+        if !self.is_complete() {
+            return None;
+        }
+        let mut observed = Observed {
+            uid: uid.to_owned(),
+            without_istio: self.without_istio(),
+            ..Observed::default()
+        };
+        for ((kind, namespace), scope) in self.places().iter() {
+            for (name, seen) in &scope.objects {
+                match &seen.entry {
+                    Entry::Labels(labels) => {
+                        observed.namespaces.insert(name.clone(), labels.clone());
+                    }
+                    Entry::Service(service) => observed.services.push(service.as_ref().clone()),
+                    Entry::Slice(slice) => {
+                        let key = format!("{namespace}/{}", slice.service);
+                        add(observed.endpoints.entry(key).or_default(), slice);
+                    }
+                    Entry::Whole(value) if !is_ours(seen) => {
+                        let list = match kind {
+                            Kind::VirtualService => &mut observed.virtual_services,
+                            Kind::DestinationRule => &mut observed.destination_rules,
+                            Kind::Gateway => &mut observed.gateways,
+                            Kind::ServiceEntry => &mut observed.service_entries,
+                            Kind::HttpRoute => &mut observed.http_routes,
+                            _ => continue,
+                        };
+                        list.push(value.as_ref().clone());
+                    }
+                    Entry::Whole(_) => {}
+                }
+            }
+        }
+        let root = observed.namespaces.get(root_namespace);
+        observed.network = root.and_then(|labels| labels.get(NETWORK)).cloned();
+        Some(observed)
+    }
+
+    fn any(&self, holds: impl Fn(&Place, &Scope) -> bool) -> bool {
+        self.places().iter().any(|(place, scope)| holds(place, scope))
+    }
+
+    fn tell(&self, kind: Kind, ours: bool, users: bool) {
+        let count = |sender: &watch::Sender<u64>| {
+            sender.send_modify(|count| *count = count.wrapping_add(1));
+        };
+        if ours {
+            count(&self.ours);
+        }
+        if users && kind == Kind::EndpointSlice {
+            count(&self.endpoints);
+        } else if users {
+            count(&self.users);
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<Place, Scope>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn whole(seen: &Seen) -> Option<&Value> {
+    match &seen.entry {
+        Entry::Whole(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn is_ours(seen: &Seen) -> bool {
+    let labels = whole(seen).and_then(|value| value.pointer("/metadata/labels"));
+    labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(SPILLWAY)
+}
+
+/// Whether a change is none: a status or a heartbeat.
+fn is_same(old: &Entry, new: &Entry) -> bool {
+    match (old, new) {
+        (Entry::Slice(old), Entry::Slice(new)) => old == new,
+        (Entry::Labels(old), Entry::Labels(new)) => old == new,
+        _ => false,
+    }
+}
+
+fn add(endpoints: &mut Endpoints, slice: &Slice) {
+    endpoints.ready = endpoints.ready.saturating_add(slice.ready);
+    endpoints.ports.extend(slice.ports.clone());
+}
+
+fn version(object: &DynamicObject) -> u64 {
+    let version = object.metadata.resource_version.as_deref();
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// What is kept of an object, by its name; nothing of one that cannot be read.
+fn seen(kind: Kind, mut object: DynamicObject) -> Option<(String, Seen)> {
+    let version = version(&object);
+    let name = object.metadata.name.clone()?;
+    object.metadata.managed_fields = None;
+    let entry = match kind {
+        Kind::Namespace => Entry::Labels(object.metadata.labels.unwrap_or_default()),
+        Kind::Service => Entry::Service(Arc::new(object.try_parse().ok()?)),
+        Kind::EndpointSlice => Entry::Slice(slice(&object.try_parse().ok()?)?),
+        _ => Entry::Whole(Arc::new(serde_json::to_value(object).ok()?)),
+    };
+    Some((name, Seen { version, entry }))
+}
+
+fn slice(slice: &EndpointSlice) -> Option<Slice> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?.clone();
+    // No word about readiness means ready.
+    let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.and_then(|conditions| conditions.ready) != Some(false)
+    };
+    let count = slice.endpoints.iter().flatten().filter(ready).count();
+    let ports = slice.ports.iter().flatten().filter_map(|port| {
+        let number = u16::try_from(port.port?).ok()?;
+        Some((port.name.clone().unwrap_or_default(), number))
+    });
+    Some(Slice {
+        service,
+        ready: u32::try_from(count).unwrap_or(u32::MAX),
+        ports: ports.collect(),
+    })
+}

@@ -1,0 +1,212 @@
+//! The watches of one member.
+//!
+//! One a kind and namespace. Each has its own back-off, and none gives up: a watch that broke goes
+//! on where it was, and what was seen before stays in the index. A list that is not answered in
+//! time is begun anew; a watch that is silent for too long is cut by the client's own limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::runtime::watcher::{Config, Event};
+use kube::{Api, Client};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::index::{Index, Place};
+use super::kinds::Kind;
+use crate::clusters::call::Failure;
+use crate::engine::backoff::Backoff;
+
+/// A kind that is not served may be installed at any time; nothing tells when.
+const NOT_SERVED: Duration = Duration::from_secs(10);
+/// The right to look somewhere may be given at any time.
+const FORBIDDEN: Duration = Duration::from_secs(30);
+
+/// Watches one member, until it is dropped.
+pub struct Observer {
+    client: Client,
+    index: Arc<Index>,
+    deadline: Duration,
+    backoff: Backoff,
+    watches: BTreeMap<Place, AbortOnDropHandle<()>>,
+}
+
+impl Observer {
+    /// Begins with the namespaces' labels.
+    #[must_use]
+    pub fn new(client: Client, index: Arc<Index>, deadline: Duration, backoff: Backoff) -> Self {
+        let mut this = Self {
+            client,
+            index,
+            deadline,
+            backoff,
+            watches: BTreeMap::new(),
+        };
+        this.watch((Kind::Namespace, String::new()));
+        this
+    }
+
+    /// Looks into these namespaces and into no others.
+    pub fn look_into(&mut self, namespaces: &BTreeSet<String>) {
+        let wanted: BTreeSet<Place> = namespaces
+            .iter()
+            .flat_map(|name| Kind::NAMESPACED.map(|kind| (kind, name.clone())))
+            .chain([(Kind::Namespace, String::new())])
+            .collect();
+        let index = &self.index;
+        self.watches.retain(|place, _| {
+            let keep = wanted.contains(place);
+            if !keep {
+                index.close(place);
+            }
+            keep
+        });
+        for place in wanted {
+            self.watch(place);
+        }
+    }
+
+    fn watch(&mut self, place: Place) {
+        if self.watches.contains_key(&place) {
+            return;
+        }
+        self.index.open(place.clone());
+        let watch = Watch {
+            client: self.client.clone(),
+            index: self.index.clone(),
+            deadline: self.deadline,
+            backoff: self.backoff.clone(),
+            place: place.clone(),
+            listed: None,
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(watch.run()));
+        self.watches.insert(place, task);
+    }
+}
+
+struct Watch {
+    client: Client,
+    index: Arc<Index>,
+    deadline: Duration,
+    backoff: Backoff,
+    place: Place,
+    /// What was listed so far, while a list is under way.
+    listed: Option<Vec<DynamicObject>>,
+}
+
+type Events = futures_util::stream::BoxStream<'static, watcher::Result<Event<DynamicObject>>>;
+
+impl Watch {
+    async fn run(mut self) {
+        let mut events = self.events();
+        self.listed = Some(Vec::new());
+        loop {
+            let next = events.next();
+            let event = if self.listed.is_some() {
+                tokio::time::timeout(self.deadline, next).await
+            } else {
+                Ok(next.await)
+            };
+            match event {
+                Ok(Some(Ok(event))) => self.take(event),
+                Ok(Some(Err(error))) => self.fail(Failure::from(&error)).await,
+                Ok(None) => events = self.events(),
+                Err(_) => {
+                    self.fail(Failure::Deadline(self.deadline)).await;
+                    events = self.events();
+                }
+            }
+        }
+    }
+
+    fn events(&self) -> Events {
+        let (kind, namespace) = &self.place;
+        let mut config = Config::default();
+        config.label_selector = kind.selector();
+        if *kind == Kind::Namespace {
+            let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+            let events = watcher(namespaces, config);
+            return events.map(|event| event.map(labels)).boxed();
+        }
+        let resource = kind.resource();
+        watcher(
+            Api::namespaced_with(self.client.clone(), namespace, &resource),
+            config,
+        )
+        .boxed()
+    }
+
+    fn take(&mut self, event: Event<DynamicObject>) {
+        match event {
+            Event::Init => self.listed = Some(Vec::new()),
+            Event::InitApply(object) => {
+                let object = self.typed(object);
+                self.listed.get_or_insert_default().push(object);
+            }
+            Event::InitDone => {
+                let listed = self.listed.take().unwrap_or_default();
+                self.index.replace(&self.place, listed);
+                self.backoff.succeed();
+            }
+            Event::Apply(object) => {
+                self.backoff.succeed();
+                let object = self.typed(object);
+                self.index.applied(&self.place, object);
+            }
+            Event::Delete(object) => {
+                self.backoff.succeed();
+                self.index.deleted(&self.place, &object);
+            }
+        }
+    }
+
+    /// A list of a built-in kind does not say of what kind its items are.
+    fn typed(&self, mut object: DynamicObject) -> DynamicObject {
+        object.types = Some(kube::core::TypeMeta {
+            api_version: self.place.0.resource().api_version,
+            kind: self.place.0.as_str().to_owned(),
+        });
+        object
+    }
+
+    async fn fail(&mut self, failure: Failure) {
+        let pause = match failure.code() {
+            // The list has expired: kube's watcher begins a new one.
+            Some(410) => return,
+            Some(404) => NOT_SERVED,
+            Some(403) => FORBIDDEN,
+            _ => failure
+                .retry_after()
+                .unwrap_or_default()
+                .max(self.backoff.after_failure()),
+        };
+        tracing::debug!(
+            kind = self.place.0.as_str(),
+            namespace = self.place.1,
+            error = %failure,
+            "a watch is broken"
+        );
+        self.index.failed(&self.place, failure);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn labels(event: Event<PartialObjectMeta<Namespace>>) -> Event<DynamicObject> {
+    let object = |meta: PartialObjectMeta<Namespace>| DynamicObject {
+        types: None,
+        metadata: meta.metadata,
+        data: serde_json::Value::Null,
+    };
+    match event {
+        Event::Apply(meta) => Event::Apply(object(meta)),
+        Event::Delete(meta) => Event::Delete(object(meta)),
+        Event::Init => Event::Init,
+        Event::InitApply(meta) => Event::InitApply(object(meta)),
+        Event::InitDone => Event::InitDone,
+    }
+}

@@ -1,0 +1,13 @@
+//! What is seen: on the hub all that people declared, in every member what a plan needs to know.
+//!
+//! - [`hub`]: the resources of the hub
+//! - [`interest`]: the namespaces that matter, which follow from the policies
+//! - [`kinds`]: what is watched in a member
+//! - [`index`]: what was seen of one member
+//! - [`member`]: the watches that fill an index
+
+pub mod hub;
+pub mod index;
+pub mod interest;
+pub mod kinds;
+pub mod member;

@@ -1,0 +1,117 @@
+//! Writes statuses to the hub, and events about what changed in them.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::PostParams;
+use kube::core::object::HasStatus;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use spillway_api::{BurstPolicyStatus, FleetStatus, MeshClusterStatus};
+
+use super::events::events;
+use crate::clusters::call::{Failure, call};
+
+/// What became of a status.
+#[derive(Debug)]
+pub enum Published<K> {
+    /// It was written, and this is the object now.
+    Written(Box<K>),
+    /// It stood there already.
+    Unchanged,
+    /// The object has changed since it was read, or is gone: compute the status from what the
+    /// watch brings next.
+    Outdated,
+}
+
+/// A status with conditions.
+pub trait Conditions {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+impl Conditions for BurstPolicyStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+impl Conditions for FleetStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+impl Conditions for MeshClusterStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+/// Publishes in the name of one replica. It does not ask whether that leads.
+#[derive(Clone)]
+pub struct Publisher {
+    recorder: Recorder,
+    deadline: Duration,
+}
+
+impl Publisher {
+    /// Every call to the hub ends within `deadline`.
+    #[must_use]
+    pub fn new(hub: Client, instance: &str, deadline: Duration) -> Self {
+        let reporter = Reporter {
+            controller: "spillway-controller".to_owned(),
+            instance: Some(instance.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(hub, reporter),
+            deadline,
+        }
+    }
+
+    /// Writes a status where it differs from the one that `object` came with. It carries the
+    /// object's resourceVersion, so that a status never replaces one that is about a newer object
+    /// or that a newer leader wrote.
+    ///
+    /// # Errors
+    /// When the hub does not take it, or does not answer in time. Events that get lost are logged
+    /// and are no error.
+    pub async fn publish<K>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        status: K::Status,
+    ) -> Result<Published<K>, Failure>
+    where
+        K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned + Serialize,
+        K::Status: Conditions + PartialEq,
+    {
+        if object.status() == Some(&status) {
+            return Ok(Published::Unchanged);
+        }
+        let told = object.status().map(Conditions::conditions);
+        let told = events(told.unwrap_or_default(), status.conditions());
+        let mut changed = object.clone();
+        *changed.status_mut() = Some(status);
+        let (name, params) = (object.name_any(), PostParams::default());
+        let written = api.replace_status(&name, &params, &changed);
+        let written = match call(self.deadline, written).await {
+            Ok(written) => written,
+            Err(failure) if matches!(failure.code(), Some(404 | 409)) => {
+                return Ok(Published::Outdated);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let reference = object.object_ref(&());
+        for event in told {
+            let sent = self.recorder.publish(&event, &reference);
+            if let Err(failure) = call(self.deadline, sent).await {
+                tracing::warn!(object = name, %failure, "an event was not taken");
+            }
+        }
+        Ok(Published::Written(Box::new(written)))
+    }
+}

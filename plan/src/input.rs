@@ -1,0 +1,83 @@
+//! What a plan is made from: the hub's resources and what was observed in the clusters.
+//!
+//! Resources of Kubernetes and of Istio stand here as their API servers give them, so that an
+//! input can be put together with `kubectl get -o yaml`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use serde::Deserialize;
+use serde_json::Value;
+use spillway_api::{BurstPolicy, Fleet, MeshCluster};
+
+use crate::settings::Mesh;
+
+/// Everything.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Input {
+    /// The mesh's settings.
+    pub mesh: Mesh,
+    /// The clusters.
+    #[serde(default)]
+    pub clusters: Vec<Cluster>,
+    /// The fleets.
+    #[serde(default)]
+    pub fleets: Vec<Fleet>,
+    /// The policies. One that is being deleted is to be left out.
+    #[serde(default)]
+    pub policies: Vec<BurstPolicy>,
+}
+
+/// A cluster, and what was seen of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cluster {
+    /// The resource.
+    pub resource: MeshCluster,
+    /// What was seen, now or before it went away. Nothing where it was never reached.
+    #[serde(default)]
+    pub observed: Option<Observed>,
+    /// The objects with our label that are there, in its configuration cluster. They tell what is
+    /// deployed where a cluster cannot be asked.
+    #[serde(default)]
+    pub deployed: Vec<Value>,
+}
+
+/// What was seen of a cluster.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Observed {
+    /// The UID of its `kube-system`, which tells clusters apart.
+    pub uid: String,
+    /// Its network (`topology.istio.io/network`); none where all pods reach each other.
+    pub network: Option<String>,
+    /// Istio's resources are not installed.
+    pub without_istio: bool,
+    /// The labels of its namespaces, by name.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Its services.
+    pub services: Vec<Service>,
+    /// The endpoints of its own pods, by `NAMESPACE/SERVICE`.
+    pub endpoints: BTreeMap<String, Endpoints>,
+    /// The VirtualServices that are not ours.
+    pub virtual_services: Vec<Value>,
+    /// The DestinationRules that are not ours.
+    pub destination_rules: Vec<Value>,
+    /// Gateway API's HTTPRoutes.
+    pub http_routes: Vec<Value>,
+    /// Istio's Gateways.
+    pub gateways: Vec<Value>,
+    /// ServiceEntries.
+    pub service_entries: Vec<Value>,
+}
+
+/// The endpoints of a service in one cluster, summed over its EndpointSlices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Endpoints {
+    /// How many are ready.
+    pub ready: u32,
+    /// The numbers of the ports, by name; they resolve target ports that are named.
+    pub ports: BTreeMap<String, u16>,
+}
