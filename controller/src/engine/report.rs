@@ -47,7 +47,10 @@ impl ClusterReport {
     /// Whether it has all that it should.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.problem.is_none() && self.unseen.is_none() && self.failed.is_empty() && self.applied == self.ordered
+        self.problem.is_none()
+            && self.unseen.is_none()
+            && self.failed.is_empty()
+            && self.applied == self.ordered
     }
 }
 
@@ -102,14 +105,16 @@ impl Reports {
             };
         drop(clusters);
         if changed {
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+            self.changed
+                .send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 
     /// Forgets one.
     pub fn remove(&self, cluster: &str) {
         self.clusters().remove(cluster);
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn clusters(&self) -> MutexGuard<'_, BTreeMap<String, ClusterReport>> {

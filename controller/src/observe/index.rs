@@ -237,9 +237,7 @@ impl Index {
     /// Whether the kinds that are written are not served.
     #[must_use]
     pub fn without_istio(&self) -> bool {
-        self.any(|(kind, _), scope| {
-            kind.is_written() && scope.watched == Watched::NotServed
-        })
+        self.any(|(kind, _), scope| kind.is_written() && scope.watched == Watched::NotServed)
     }
 
     /// The namespaces that the account may not look into.
@@ -329,7 +327,9 @@ impl Index {
     }
 
     fn any(&self, holds: impl Fn(&Place, &Scope) -> bool) -> bool {
-        self.places().iter().any(|(place, scope)| holds(place, scope))
+        self.places()
+            .iter()
+            .any(|(place, scope)| holds(place, scope))
     }
 
     fn tell(&self, kind: Kind, ours: bool, users: bool) {
@@ -379,7 +379,9 @@ fn add(endpoints: &mut Endpoints, slice: &Slice) {
 
 fn version(object: &DynamicObject) -> u64 {
     let version = object.metadata.resource_version.as_deref();
-    version.and_then(|version| version.parse().ok()).unwrap_or_default()
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
 }
 
 /// What is kept of an object, by its name; nothing of one that cannot be read.
