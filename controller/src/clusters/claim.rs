@@ -166,7 +166,8 @@ impl Claim {
         if self.attached.borrow().contains(&cluster) {
             return Err(ClaimError::Twin { cluster });
         }
-        let own = json!({"metadata": {"resourceVersion": version}, "data": {CLUSTER: self.cluster}});
+        let own =
+            json!({"metadata": {"resourceVersion": version}, "data": {CLUSTER: self.cluster}});
         self.patch(own).await.map(|()| true)
     }
 

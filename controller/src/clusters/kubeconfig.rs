@@ -236,7 +236,11 @@ mod tests {
     async fn a_context_that_leads_nowhere_is_told() {
         let text = with(SERVER, "token: t");
         for (from, to, part) in [
-            ("current-context: c", "current-context: x", "current-context"),
+            (
+                "current-context: c",
+                "current-context: x",
+                "current-context",
+            ),
             ("cluster: c, user", "cluster: x, user", "context.cluster"),
             ("user: u}", "user: x}", "context.user"),
         ] {

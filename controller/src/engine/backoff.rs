@@ -74,7 +74,10 @@ mod tests {
         for whole in [100, 200, 400, 800, 1000, 1000] {
             let whole = Duration::from_millis(whole);
             let delay = backoff.after_failure();
-            assert!(delay >= whole / 2 && delay <= whole, "{delay:?} of {whole:?}");
+            assert!(
+                delay >= whole / 2 && delay <= whole,
+                "{delay:?} of {whole:?}"
+            );
         }
         for _ in 0..100 {
             assert!(backoff.after_failure() <= longest);

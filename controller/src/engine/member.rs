@@ -85,27 +85,20 @@ impl Member {
     }
 
     /// Gives orders, unless they are the same as before. Returns the number of the newest.
-    pub(crate) fn order(
-        &self,
-        wanted: ControlPlane,
-        last: u64,
-        authority: &Authority,
-    ) -> u64 {
+    pub(crate) fn order(&self, wanted: ControlPlane, last: u64, authority: &Authority) -> u64 {
         let mut sequence = last.saturating_add(1);
-        self.orders.send_if_modified(|orders| {
-            match orders {
-                Some(orders) if *orders.wanted == wanted && orders.authority.holds() => {
-                    sequence = orders.sequence;
-                    false
-                }
-                orders => {
-                    *orders = Some(Orders {
-                        wanted: Arc::new(wanted),
-                        sequence,
-                        authority: authority.clone(),
-                    });
-                    true
-                }
+        self.orders.send_if_modified(|orders| match orders {
+            Some(orders) if *orders.wanted == wanted && orders.authority.holds() => {
+                sequence = orders.sequence;
+                false
+            }
+            orders => {
+                *orders = Some(Orders {
+                    wanted: Arc::new(wanted),
+                    sequence,
+                    authority: authority.clone(),
+                });
+                true
             }
         });
         sequence
@@ -113,7 +106,8 @@ impl Member {
 
     /// Nothing is to be written.
     pub(crate) fn withdraw(&self) {
-        self.orders.send_if_modified(|orders| orders.take().is_some());
+        self.orders
+            .send_if_modified(|orders| orders.take().is_some());
     }
 
     pub(crate) fn has_orders(&self) -> bool {
@@ -178,7 +172,12 @@ impl Life {
         let found = found.map_err(|failure| missing(format!("the Secret {place}: {failure}")))?;
         let secret = found.ok_or_else(|| missing(format!("there is no Secret {place}")))?;
         let data = secret.data.unwrap_or_default();
-        let istio = self.resource.spec.cluster_name.as_ref().unwrap_or(&self.name);
+        let istio = self
+            .resource
+            .spec
+            .cluster_name
+            .as_ref()
+            .unwrap_or(&self.name);
         let text = data.get(KUBECONFIG).or_else(|| data.get(istio)).ok_or_else(|| {
             missing(format!(
                 "the Secret {place} has neither the key {KUBECONFIG} nor {istio}: write the kubeconfig there"

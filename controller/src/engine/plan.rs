@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kube::{Client, ResourceExt};
-use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_api::mesh_cluster::Access;
+use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_plan::{Input, Mesh, Plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,12 @@ impl Engine {
 
     fn watch_hub(&self) -> Hub {
         let Surroundings { hub, options, .. } = &self.surroundings;
-        Hub::watch(hub, &options.system_namespace, &options.backoff, &self.changed)
+        Hub::watch(
+            hub,
+            &options.system_namespace,
+            &options.backoff,
+            &self.changed,
+        )
     }
 
     /// Endpoints change all the time, the mesh's settings hardly ever: both make a plan.
@@ -189,9 +194,10 @@ impl Engine {
         let Some(mesh) = self.mesh.borrow().clone() else {
             return;
         };
+        let fleets = hub.fleets();
         let input = Input {
             clusters: self.seen(&clusters, &mesh),
-            fleets: hub.fleets().iter().map(|fleet| Fleet::clone(fleet)).collect(),
+            fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
             policies: policies
                 .iter()
                 .filter(|policy| finalizer::is_live(policy))
@@ -199,13 +205,9 @@ impl Engine {
                 .collect(),
             mesh,
         };
-        let generations = input.policies.iter().filter_map(|policy| {
-            let name = format!("{}/{}", policy.namespace()?, policy.name_any());
-            Some((name, policy.metadata.generation?))
-        });
-        let generations = generations.collect();
         // A plan for a thousand clusters takes a while; the other tasks go on meanwhile.
-        let Ok(plan) = tokio::task::spawn_blocking(move || spillway_plan::plan(&input)).await else {
+        let Ok(plan) = tokio::task::spawn_blocking(move || spillway_plan::plan(&input)).await
+        else {
             tracing::error!("the planner failed");
             return;
         };
@@ -216,8 +218,11 @@ impl Engine {
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
                 sequence: snapshot.sequence.saturating_add(1),
+                office: office.cloned(),
                 plan: Arc::new(plan),
-                generations,
+                policies,
+                fleets,
+                clusters,
             });
         });
         self.finalize(hub, office).await;
@@ -244,7 +249,11 @@ impl Engine {
                 secret: reference.and_then(|secret| secrets.get(&secret.name).cloned()),
             };
             let name = cluster.name_any();
-            if self.members.get(&name).is_some_and(|it| it.origin == origin) {
+            if self
+                .members
+                .get(&name)
+                .is_some_and(|it| it.origin == origin)
+            {
                 continue;
             }
             let index = Index::new(self.changed.clone(), self.endpoints.clone());
@@ -260,7 +269,9 @@ impl Engine {
         let reports = self.surroundings.reports.all();
         let seen = clusters.iter().map(|cluster| {
             let name = cluster.name_any();
-            let identity = reports.get(&name).and_then(|report| report.identity.as_ref());
+            let identity = reports
+                .get(&name)
+                .and_then(|report| report.identity.as_ref());
             let member = self.members.get(&name);
             let observed = identity.zip(member).and_then(|(identity, member)| {
                 member.index.observed(&identity.uid, &mesh.root_namespace)
@@ -268,7 +279,9 @@ impl Engine {
             spillway_plan::Cluster {
                 resource: MeshCluster::clone(cluster),
                 observed,
-                deployed: member.map(|member| member.index.deployed()).unwrap_or_default(),
+                deployed: member
+                    .map(|member| member.index.deployed())
+                    .unwrap_or_default(),
             }
         });
         seen.collect()
@@ -282,7 +295,9 @@ impl Engine {
             };
             let last = self.surroundings.reports.get(name).ordered;
             let sequence = member.order(wanted.clone(), last, office);
-            self.surroundings.reports.update(name, |report| report.ordered = sequence);
+            self.surroundings
+                .reports
+                .update(name, |report| report.ordered = sequence);
         }
     }
 
@@ -304,7 +319,11 @@ impl Engine {
             return;
         };
         let clusters = hub.clusters();
-        let Surroundings { hub: client, options, .. } = &self.surroundings;
+        let Surroundings {
+            hub: client,
+            options,
+            ..
+        } = &self.surroundings;
         let writes = hub.policies().into_iter().filter_map(|policy| {
             let is_ending = policy.metadata.deletion_timestamp.is_some();
             let adds = !is_ending && !finalizer::has(&policy);
@@ -354,7 +373,11 @@ impl Engine {
             .filter(|cluster| cluster.spec.access != Access::Discovered)
             .filter(|cluster| {
                 let own = cluster.name_any();
-                cluster.spec.control_plane.as_ref().is_none_or(|other| *other == own)
+                cluster
+                    .spec
+                    .control_plane
+                    .as_ref()
+                    .is_none_or(|other| *other == own)
             })
             .all(|cluster| {
                 let name = cluster.name_any();
@@ -363,7 +386,6 @@ impl Engine {
             })
     }
 }
-
 
 async fn elected(candidate: &mut Option<Candidate>, wanted: bool) -> Option<crate::lead::Lease> {
     match candidate {

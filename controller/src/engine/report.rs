@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_plan::Plan;
 use tokio::sync::watch;
 
+use super::authority::Authority;
 use crate::clusters::identity::Identity;
 
 /// Why a cluster is not connected, or not written to.
@@ -47,7 +49,10 @@ impl ClusterReport {
     /// Whether it has all that it should.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.problem.is_none() && self.unseen.is_none() && self.failed.is_empty() && self.applied == self.ordered
+        self.problem.is_none()
+            && self.unseen.is_none()
+            && self.failed.is_empty()
+            && self.applied == self.ordered
     }
 }
 
@@ -102,14 +107,16 @@ impl Reports {
             };
         drop(clusters);
         if changed {
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+            self.changed
+                .send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 
     /// Forgets one.
     pub fn remove(&self, cluster: &str) {
         self.clusters().remove(cluster);
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn clusters(&self) -> MutexGuard<'_, BTreeMap<String, ClusterReport>> {
@@ -117,13 +124,19 @@ impl Reports {
     }
 }
 
-/// What was planned last.
+/// What was planned last, and from what.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// By whose authority it is carried out; none while another process leads.
+    pub office: Option<Authority>,
+    /// The policies of the hub, also those that are not planned.
+    pub policies: Vec<Arc<BurstPolicy>>,
+    /// The fleets of the hub.
+    pub fleets: Vec<Arc<Fleet>>,
+    /// The clusters of the hub.
+    pub clusters: Vec<Arc<MeshCluster>>,
     /// Counts plans; 0 before the first.
     pub sequence: u64,
     /// The plan.
     pub plan: Arc<Plan>,
-    /// The generation of every policy in it, by `NAMESPACE/NAME`.
-    pub generations: BTreeMap<String, i64>,
 }

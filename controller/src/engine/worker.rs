@@ -227,12 +227,7 @@ impl Worker {
         })
     }
 
-    fn policies_of(
-        &self,
-        wanted: &ControlPlane,
-        action: &Action,
-        key: &Key,
-    ) -> BTreeSet<String> {
+    fn policies_of(&self, wanted: &ControlPlane, action: &Action, key: &Key) -> BTreeSet<String> {
         let kind = key.kind().and_then(kinds::Kind::of_ours);
         let there = kind.and_then(|kind| {
             let place = (kind, key.namespace.clone());
@@ -254,7 +249,10 @@ impl Worker {
     /// The cluster is still ours, and the claim names every namespace that is written to.
     async fn prepare(&mut self, due: &[&Due]) -> Result<(), ClaimError> {
         let now = Instant::now();
-        if self.confirmed.is_none_or(|at| now.saturating_duration_since(at) > CONFIRM) {
+        if self
+            .confirmed
+            .is_none_or(|at| now.saturating_duration_since(at) > CONFIRM)
+        {
             self.site.claim.confirm().await?;
             self.confirmed = Some(now);
         }
@@ -401,7 +399,11 @@ impl Worker {
         if count == 0 {
             return;
         }
-        tracing::info!(cluster = self.site.cluster, objects = count, "objects of ours were changed by somebody else and are put right");
+        tracing::info!(
+            cluster = self.site.cluster,
+            objects = count,
+            "objects of ours were changed by somebody else and are put right"
+        );
         self.site.reports.update(&self.site.cluster, |report| {
             report.repairs = report.repairs.saturating_add(count);
         });
@@ -424,12 +426,16 @@ impl Worker {
         let pause = self.backoff.after_failure();
         tracing::warn!(cluster = self.site.cluster, error = message, retry = ?pause, "a cluster cannot be written to");
         let problem = Problem { reason, message };
-        self.site.reports.update(&self.site.cluster, |report| report.problem = Some(problem));
+        self.site
+            .reports
+            .update(&self.site.cluster, |report| report.problem = Some(problem));
         Next::After(pause)
     }
 
     fn clear_problem(&self) {
-        self.site.reports.update(&self.site.cluster, |report| report.problem = None);
+        self.site
+            .reports
+            .update(&self.site.cluster, |report| report.problem = None);
     }
 }
 
@@ -463,5 +469,6 @@ const fn verb(action: &Action) -> &'static str {
 
 /// How long it is until then, if it is not yet.
 fn left(then: Instant, now: Instant) -> Option<Duration> {
-    then.checked_duration_since(now).filter(|left| !left.is_zero())
+    then.checked_duration_since(now)
+        .filter(|left| !left.is_zero())
 }

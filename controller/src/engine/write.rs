@@ -59,7 +59,9 @@ impl Writer<'_> {
                 Ok(())
             }
             // 409: there is a newer one. 422: there is one although there should be none.
-            Err(failure) if failure.code() == Some(409) || creates && failure.code() == Some(422) => {
+            Err(failure)
+                if failure.code() == Some(409) || creates && failure.code() == Some(422) =>
+            {
                 self.look_again(key, object, failure).await
             }
             Err(failure) => Err(failure),

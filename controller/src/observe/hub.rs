@@ -142,7 +142,13 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let task = fill(events, store.clone(), writer, backoff.clone(), changed.clone());
+    let task = fill(
+        events,
+        store.clone(),
+        writer,
+        backoff.clone(),
+        changed.clone(),
+    );
     (store, AbortOnDropHandle::new(tokio::spawn(task)))
 }
 

@@ -13,7 +13,11 @@ pub fn namespaces<'a>(policies: impl IntoIterator<Item = &'a BurstPolicy>) -> BT
     for policy in policies {
         namespaces.extend(policy.metadata.namespace.clone());
         let clients = policy.spec.clients.as_ref();
-        namespaces.extend(clients.into_iter().flat_map(|clients| clients.namespaces.clone()));
+        namespaces.extend(
+            clients
+                .into_iter()
+                .flat_map(|clients| clients.namespaces.clone()),
+        );
     }
     namespaces
 }

@@ -43,9 +43,13 @@ impl Kind {
     /// The kind of ours of this name.
     #[must_use]
     pub fn of_ours(kind: istio::Kind) -> Option<Self> {
-        [Self::DestinationRule, Self::VirtualService, Self::WasmPlugin]
-            .into_iter()
-            .find(|known| known.names().2 == kind.kind)
+        [
+            Self::DestinationRule,
+            Self::VirtualService,
+            Self::WasmPlugin,
+        ]
+        .into_iter()
+        .find(|known| known.names().2 == kind.kind)
     }
 
     /// Whether objects of ours are of this kind.
@@ -63,12 +67,7 @@ impl Kind {
         match self {
             Self::Namespace => ("", "v1", "Namespace", "namespaces"),
             Self::Service => ("", "v1", "Service", "services"),
-            Self::EndpointSlice => (
-                "discovery.k8s.io",
-                "v1",
-                "EndpointSlice",
-                "endpointslices",
-            ),
+            Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
             Self::DestinationRule => (NETWORKING, "v1", "DestinationRule", "destinationrules"),
             Self::VirtualService => (NETWORKING, "v1", "VirtualService", "virtualservices"),
             Self::WasmPlugin => (
@@ -79,12 +78,7 @@ impl Kind {
             ),
             Self::Gateway => (NETWORKING, "v1", "Gateway", "gateways"),
             Self::ServiceEntry => (NETWORKING, "v1", "ServiceEntry", "serviceentries"),
-            Self::HttpRoute => (
-                "gateway.networking.k8s.io",
-                "v1",
-                "HTTPRoute",
-                "httproutes",
-            ),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
         }
     }
 

@@ -126,8 +126,10 @@ impl Watch {
 
     fn events(&self) -> Events {
         let (kind, namespace) = &self.place;
-        let mut config = Config::default();
-        config.label_selector = kind.selector();
+        let config = Config {
+            label_selector: kind.selector(),
+            ..Config::default()
+        };
         if *kind == Kind::Namespace {
             let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
             let events = watcher(namespaces, config);
