@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm test test-core test-core-wasm test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-workshop demo demo-build demo-headless bench bench-cost clean
+	test-clusters test-api test-plan test-chart test-controller test-workshop demo demo-build demo-headless bench bench-cost clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -103,6 +103,10 @@ test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs ane
 test-chart: ## Tests the Helm charts; SPILLWAY_UPDATE=1 writes the golden outputs anew
 	@$(SETUP) clusters helm
 	cargo test --no-fail-fast -p spillway-charts -- --test-threads=1
+
+test-controller: ## Tests the controller on real API servers
+	@$(SETUP) clusters registry
+	cargo test --no-fail-fast -p spillway-controller -- --test-threads=2
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser

@@ -413,3 +413,106 @@ fn holder(lease: &LeaseObject) -> &str {
     spec.and_then(|spec| spec.holder_identity.as_deref())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// An election in which nobody is asked.
+    fn election() -> (Candidate, Election) {
+        let config = Config::new("http://127.0.0.1:9".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        stand(client, Terms::new("default", "test", "us"))
+    }
+
+    fn lease(version: &str, holder: Option<&str>, seconds: Option<i32>) -> LeaseObject {
+        LeaseObject {
+            metadata: ObjectMeta {
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: holder.map(str::to_owned),
+                lease_duration_seconds: seconds,
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_term_ends_by_the_clock_alone() {
+        let (mut candidate, mut election) = election();
+        let now = Instant::now();
+        assert!(!candidate.leads(now));
+        election.tell(Some(now + 60 * SECOND));
+        let lease = candidate.elected().await.unwrap();
+        // Nobody tells it anything: it may have been paused in between.
+        assert!(lease.still_leads(now + 59 * SECOND) && candidate.leads(now + 59 * SECOND));
+        assert!(!lease.still_leads(now + 60 * SECOND) && !candidate.leads(now + 60 * SECOND));
+        election.tell(Some(now + 90 * SECOND));
+        assert!(lease.still_leads(now + 60 * SECOND));
+        election.tell(None);
+        assert!(!lease.still_leads(now));
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_does_not_come_back() {
+        let (mut candidate, mut election) = election();
+        let soon = Instant::now() + Duration::from_millis(20);
+        election.tell(Some(soon));
+        let mut first = candidate.elected().await.unwrap();
+        first.lost().await;
+        // The answer to a renewal came too late.
+        election.tell(Some(Instant::now() + 60 * SECOND));
+        let second = candidate.elected().await.unwrap();
+        assert!(second.still_leads(Instant::now()) && !first.still_leads(Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn the_lease_is_taken_when_it_was_seen_unchanged_for_its_duration() {
+        let start = Instant::now();
+        for (holder, seconds, after, step) in [
+            (None, Some(15), 0, Step::Take),
+            (Some(""), Some(15), 0, Step::Take),
+            (Some("them"), Some(15), 0, Step::Wait(15 * SECOND)),
+            (Some("them"), Some(15), 14, Step::Wait(SECOND)),
+            (Some("them"), Some(15), 15, Step::Take),
+            (Some("them"), Some(60), 15, Step::Wait(45 * SECOND)),
+            (Some("them"), None, 10, Step::Wait(5 * SECOND)),
+            (Some("them"), Some(-1), 10, Step::Wait(5 * SECOND)),
+            // Ours from a term that is over.
+            (Some("us"), Some(15), 0, Step::Take),
+        ] {
+            let (_, mut election) = election();
+            assert_eq!(election.next(start), Step::Look);
+            election.saw(Some(lease("1", holder, seconds)), start);
+            // Looking again does not start the clock anew, a renewal does.
+            election.saw(Some(lease("1", holder, seconds)), start + 9 * SECOND);
+            assert_eq!(
+                election.next(start + after * SECOND),
+                step,
+                "{holder:?} {seconds:?}"
+            );
+            if holder == Some("them") {
+                election.saw(Some(lease("2", holder, Some(15))), start + 20 * SECOND);
+                assert_eq!(election.next(start + 20 * SECOND), Step::Wait(15 * SECOND));
+            }
+            election.saw(None, start);
+            assert_eq!(election.next(start), Step::Look);
+        }
+        let (_, mut election) = election();
+        election.saw(Some(lease("1", Some("us"), Some(15))), start);
+        election.tell(Some(start + 60 * SECOND));
+        assert_eq!(election.next(start), Step::Renew);
+    }
+
+    #[test]
+    fn no_two_processes_have_one_identity() {
+        assert_ne!(identity("pod"), identity("pod"));
+        assert!(identity("pod").starts_with("pod_"));
+    }
+}

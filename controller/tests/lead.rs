@@ -3,6 +3,7 @@
 //! A candidate is this test program itself, started once more: it takes part in the election and
 //! writes its name into a ConfigMap as fast as it can, as long as it may.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use kube::{Api, Client, Config};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use spillway_clusters::{Cluster, Clusters, User};
-use spillway_controller::lead::{Terms, identity, stand};
+use spillway_controller::lead::{Lease, Terms, identity, stand};
 use spillway_e2e::process::Process;
 
 /// Shorter than in earnest, so that the tests are.
@@ -55,6 +56,8 @@ fn candidate() -> Result<()> {
         };
         let write = async {
             while let Some(lease) = candidate.elected().await {
+                let (beating, file) = (lease.clone(), folder.join("beats"));
+                std::thread::spawn(move || beat(&beating, &file));
                 let mut count = 0_u64;
                 while lease.still_leads(Instant::now()) {
                     count += 1;
@@ -72,6 +75,22 @@ fn candidate() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Notes each millisecond in which a write would be sent. It depends on no runtime, so that it
+/// goes on at once where a process wakes up.
+fn beat(lease: &Lease, file: &Path) -> Result<()> {
+    let mut file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(file)?;
+    while lease.until().is_some() {
+        if lease.still_leads(Instant::now()) {
+            file.write_all(b".")?;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 async fn client(kubeconfig: &Path) -> Result<Client> {
@@ -209,9 +228,13 @@ async fn a_paused_leader_that_wakes_up_writes_nothing() -> Result<()> {
     second.signal(Signal::STOP)?;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = hub.version().await?;
+    let beats = || std::fs::metadata(first.folder.join("beats")).map(|file| file.len());
+    let beaten = beats()?;
+    assert!(beaten > 0);
     first.signal(Signal::CONT)?;
     // Less than the duration of the Lease, which the first may take when that is over.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(beats()?, beaten);
     let writer = hub.writer().await?;
     assert_eq!(
         (writer.as_deref(), hub.version().await?),

@@ -131,11 +131,11 @@ async fn rights_on_the_hub(hub: &Cluster) -> Result<()> {
             "update leases.coordination.k8s.io/spillway-controller --namespace=spillway-system",
         ),
         (true, "watch secrets --namespace=spillway-system"),
+        (true, "create secrets --namespace=spillway-system"),
         (
-            true,
+            false,
             "update secrets/spillway-tokens --namespace=spillway-system",
         ),
-        (false, "update secrets/burst --namespace=spillway-system"),
         (
             false,
             "delete secrets/spillway-tokens --namespace=spillway-system",

@@ -5,6 +5,7 @@
 //! - [`worker`]: writes to one control plane
 //! - [`write`](mod@write): one write
 //! - [`reverts`]: users' objects that somebody keeps putting back
+//! - [`publish`]: statuses on the hub
 //! - [`finalizer`]: a policy is gone only after it was cleaned up
 //! - [`authority`], [`backoff`], [`options`], [`report`]: what these share
 
@@ -14,6 +15,7 @@ pub mod finalizer;
 pub mod member;
 pub mod options;
 pub mod plan;
+pub mod publish;
 pub mod report;
 mod reverts;
 pub mod worker;

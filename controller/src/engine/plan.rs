@@ -194,13 +194,10 @@ impl Engine {
         let Some(mesh) = self.mesh.borrow().clone() else {
             return;
         };
+        let fleets = hub.fleets();
         let input = Input {
             clusters: self.seen(&clusters, &mesh),
-            fleets: hub
-                .fleets()
-                .iter()
-                .map(|fleet| Fleet::clone(fleet))
-                .collect(),
+            fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
             policies: policies
                 .iter()
                 .filter(|policy| finalizer::is_live(policy))
@@ -208,11 +205,6 @@ impl Engine {
                 .collect(),
             mesh,
         };
-        let generations = input.policies.iter().filter_map(|policy| {
-            let name = format!("{}/{}", policy.namespace()?, policy.name_any());
-            Some((name, policy.metadata.generation?))
-        });
-        let generations = generations.collect();
         // A plan for a thousand clusters takes a while; the other tasks go on meanwhile.
         let Ok(plan) = tokio::task::spawn_blocking(move || spillway_plan::plan(&input)).await
         else {
@@ -226,8 +218,11 @@ impl Engine {
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
                 sequence: snapshot.sequence.saturating_add(1),
+                office: office.cloned(),
                 plan: Arc::new(plan),
-                generations,
+                policies,
+                fleets,
+                clusters,
             });
         });
         self.finalize(hub, office).await;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_plan::Plan;
 use tokio::sync::watch;
 
+use super::authority::Authority;
 use crate::clusters::identity::Identity;
 
 /// Why a cluster is not connected, or not written to.
@@ -122,13 +124,19 @@ impl Reports {
     }
 }
 
-/// What was planned last.
+/// What was planned last, and from what.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// By whose authority it is carried out; none while another process leads.
+    pub office: Option<Authority>,
+    /// The policies of the hub, also those that are not planned.
+    pub policies: Vec<Arc<BurstPolicy>>,
+    /// The fleets of the hub.
+    pub fleets: Vec<Arc<Fleet>>,
+    /// The clusters of the hub.
+    pub clusters: Vec<Arc<MeshCluster>>,
     /// Counts plans; 0 before the first.
     pub sequence: u64,
     /// The plan.
     pub plan: Arc<Plan>,
-    /// The generation of every policy in it, by `NAMESPACE/NAME`.
-    pub generations: BTreeMap<String, i64>,
 }

@@ -13,7 +13,8 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
 use serde_json::Value;
-use spillway_plan::output::{MANAGED_BY, SPILLWAY};
+use spillway_plan::names;
+use spillway_plan::output::{INTENT, MANAGED_BY, SPILLWAY};
 use spillway_plan::{Endpoints, Observed};
 use tokio::sync::watch;
 
@@ -358,9 +359,18 @@ fn whole(seen: &Seen) -> Option<&Value> {
     }
 }
 
+/// Whether an object has our label, or had it before somebody took it off: then it still has our
+/// name and our annotation, and would otherwise pass for a user's that is in the way.
 fn is_ours(seen: &Seen) -> bool {
-    let labels = whole(seen).and_then(|value| value.pointer("/metadata/labels"));
+    let Some(value) = whole(seen) else {
+        return false;
+    };
+    let text = |path: &str| value.pointer(path).and_then(Value::as_str);
+    let annotations = value.pointer("/metadata/annotations");
+    let labels = value.pointer("/metadata/labels");
+    let has_name = text("/metadata/name").is_some_and(|name| name.starts_with(names::PREFIX));
     labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(SPILLWAY)
+        || has_name && annotations.is_some_and(|annotations| annotations.get(INTENT).is_some())
 }
 
 /// Whether a change is none: a status or a heartbeat.

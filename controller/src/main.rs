@@ -1,0 +1,18 @@
+//! The controller: see the library.
+
+use anyhow::Result;
+use clap::Parser;
+use spillway_controller::run;
+use spillway_controller::serve::log_to;
+use spillway_controller::settings::Settings;
+
+fn main() -> Result<()> {
+    let settings = Settings::parse();
+    let (log, level) = log_to(std::io::stderr, settings.log_format, &settings.log_level)?;
+    tracing::subscriber::set_global_default(log)?;
+    if let (Some(from), Some(to)) = (&settings.source, &settings.target) {
+        return run::render(&settings, from, to);
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(run::control(&settings, level))
+}

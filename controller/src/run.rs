@@ -1,0 +1,195 @@
+//! What the program does: control a fleet, or render a folder once.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use spillway_plan::Mesh;
+use spillway_plan::settings::Tokens;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clusters::{identity, kubeconfig};
+use crate::engine::publish::Statuses;
+use crate::engine::{Engine, Options};
+use crate::image::Images;
+use crate::lead::{self, Terms};
+use crate::serve::{Health, LogLevel, Served, Server};
+use crate::settings::Settings;
+use crate::target::{directory, source};
+use crate::tokens;
+
+/// The filter's image is looked for again after this time.
+const IMAGE: Duration = Duration::from_secs(10);
+/// What renders has no Secret to keep a token in: the first edit of the files is to replace it.
+const RENDERED: &str = "rendered-mesh-token";
+
+/// Renders a folder once.
+///
+/// # Errors
+/// When the source cannot be read, or the target not be written.
+pub fn render(settings: &Settings, from: &Path, to: &Path) -> Result<()> {
+    let tokens = Tokens::try_from(vec![RENDERED.to_owned()])?;
+    let input = source::read(from, settings.mesh(tokens))?;
+    let plan = spillway_plan::plan(&input);
+    for (policy, report) in &plan.policies {
+        for condition in &report.conditions {
+            tracing::info!(
+                policy,
+                condition = condition.kind.as_str(),
+                status = condition.status.as_str(),
+                reason = condition.reason,
+                message = condition.message,
+                "a policy was judged"
+            );
+        }
+    }
+    let done = directory::write(to, &plan)?;
+    tracing::info!(
+        written = done.written,
+        removed = done.removed,
+        "the folder is rendered"
+    );
+    Ok(())
+}
+
+/// Controls a fleet until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start. Afterwards nothing is an error that may pass.
+pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
+    let end = ended()?;
+    let hub = hub(settings).await?;
+    let options = Options {
+        system_namespace: settings.namespace.clone(),
+        allow_exec: settings.allow_exec,
+        deadline: settings.call_timeout,
+        push_interval: settings.push_interval,
+        abandon_after: settings.abandon_after,
+        ..Options::default()
+    };
+    let health = Health::default();
+    let known = health.need("the hub and the mesh's settings");
+    let instance = lead::identity(&settings.pod_name);
+    let terms = Terms::new(&settings.namespace, "spillway-controller", &instance);
+    let (candidate, election) = lead::stand(hub.clone(), terms);
+    let served = Served {
+        health: health.clone(),
+        metrics: std::sync::Arc::default(),
+        candidate: Some(candidate.clone()),
+        level,
+    };
+    let server = Server::bind(settings.listen, settings.admin).await;
+    let server = server.context("the addresses to listen on")?;
+    let serving = tokio::spawn(server.run(served, end.clone()));
+
+    let Some(uid) = hub_uid(&hub, &options, &end).await else {
+        return Ok(());
+    };
+    let (mesh, settled) = watch::channel(None);
+    let engine = Engine::new(hub.clone(), &uid, options.clone(), settled);
+    let statuses = Statuses::new(
+        hub.clone(),
+        &instance,
+        options.deadline,
+        engine.reports(),
+        engine.snapshot(),
+    );
+    let mut planned = engine.snapshot();
+    let _ready = AbortOnDropHandle::new(tokio::spawn(async move {
+        if planned.changed().await.is_ok() {
+            known.met();
+        }
+    }));
+    let _mesh = AbortOnDropHandle::new(tokio::spawn(settle(settings.clone(), hub, options, mesh)));
+    let done = CancellationToken::new();
+    let elected = tokio::spawn(election.run(done.clone().cancelled_owned()));
+    tokio::join!(engine.run(Some(candidate), end.clone()), statuses.run(end));
+    health.end();
+    // Nothing writes any more: another replica may take over at once.
+    done.cancel();
+    elected.await?;
+    serving.await??;
+    Ok(())
+}
+
+async fn hub(settings: &Settings) -> Result<Client> {
+    let mut config = match &settings.kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).context("the hub's kubeconfig")?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(read, &options).await?
+        }
+        None => Config::incluster().context("outside a cluster, name the hub by --kubeconfig")?,
+    };
+    kubeconfig::bound(&mut config);
+    Client::try_from(config).context("the hub's credentials")
+}
+
+/// Asks until the hub answers; nothing at the end.
+async fn hub_uid(hub: &Client, options: &Options, end: &CancellationToken) -> Option<String> {
+    let mut backoff = options.backoff.clone();
+    let ask = async {
+        loop {
+            match identity::identity(hub, options.deadline).await {
+                Ok(identity) => return identity.uid,
+                Err(failure) => {
+                    tracing::warn!(error = %failure, "the hub does not say who it is");
+                    tokio::time::sleep(backoff.after_failure()).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        uid = ask => Some(uid),
+        () = end.cancelled() => None,
+    }
+}
+
+/// Tells the mesh's settings once there are tokens and the image can be had: a plugin whose image
+/// is missing replaces a running filter by nothing.
+async fn settle(
+    settings: Settings,
+    hub: Client,
+    options: Options,
+    mesh: watch::Sender<Option<Mesh>>,
+) {
+    let (told, mut tokens) = watch::channel(None);
+    let Options {
+        deadline, backoff, ..
+    } = options;
+    let follow = tokens::follow(hub, &settings.namespace, deadline, backoff, told);
+    let tell = async {
+        let images = Images::new(settings.registries(), deadline);
+        while let Err(missing) = images.available(settings.image.url(), Instant::now()).await {
+            tracing::error!(reason = missing.reason, error = %missing, "the filter's image cannot be had, so nothing is written");
+            tokio::time::sleep(IMAGE).await;
+        }
+        loop {
+            if let Some(tokens) = tokens.borrow_and_update().clone() {
+                mesh.send_replace(Some(settings.mesh(tokens)));
+            }
+            if tokens.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(follow, tell);
+}
+
+/// Cancelled by SIGTERM and SIGINT.
+fn ended() -> Result<CancellationToken> {
+    let end = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, end) = (signal(kind)?, end.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            end.cancel();
+        });
+    }
+    Ok(end)
+}

@@ -1,0 +1,86 @@
+//! The mesh's route token: made once, and kept in a Secret of the system namespace.
+//!
+//! The Secret's key `tokens` holds one token, or two with a comma between them while they are
+//! rotated: the first is sent, all are accepted. So a rotation is three edits: `old,new`, then
+//! `new,old`, then `new`, each once every cluster has the one before.
+
+use std::io::Read;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Client};
+use serde_json::json;
+use spillway_plan::settings::Tokens;
+use tokio::sync::watch;
+
+use crate::clusters::call::{Failure, call, find};
+use crate::engine::backoff::Backoff;
+
+/// The Secret's name.
+pub const NAME: &str = "spillway-tokens";
+const KEY: &str = "tokens";
+
+/// Tells the tokens, now and whenever they change. Tokens that cannot be used are not told: the
+/// ones before stay.
+pub async fn follow(
+    hub: Client,
+    namespace: &str,
+    deadline: Duration,
+    mut backoff: Backoff,
+    tokens: watch::Sender<Option<Tokens>>,
+) {
+    let secrets: Api<Secret> = Api::namespaced(hub, namespace);
+    while let Err(failure) = create(&secrets, deadline).await {
+        tracing::warn!(error = %failure, "the mesh's tokens cannot be read or made");
+        tokio::time::sleep(backoff.after_failure()).await;
+    }
+    let mut seen = watch_object(secrets, NAME).boxed();
+    while let Some(found) = seen.next().await {
+        match found {
+            Ok(secret) => {
+                backoff.succeed();
+                match secret.as_ref().and_then(read) {
+                    Some(read) => {
+                        tokens.send_if_modified(|known| known.replace(read.clone()) != Some(read));
+                    }
+                    None => tracing::error!(
+                        secret = NAME,
+                        "the mesh's tokens cannot be used: write one or two, each 8 to 64 of A-Z a-z 0-9 _ -, with a comma between them"
+                    ),
+                }
+            }
+            Err(_) => tokio::time::sleep(backoff.after_failure()).await,
+        }
+    }
+}
+
+/// Makes the Secret where there is none; of two who do so at once one succeeds.
+async fn create(secrets: &Api<Secret>, deadline: Duration) -> Result<(), Failure> {
+    if find(deadline, secrets.get_metadata(NAME)).await?.is_some() {
+        return Ok(());
+    }
+    let token = random().map_err(|error| Failure::Unreachable(error.to_string()))?;
+    let secret = json!({"metadata": {"name": NAME}, "stringData": {KEY: token}});
+    let secret: Secret = serde_json::from_value(secret).map_err(|_| Failure::Answer)?;
+    match call(deadline, secrets.create(&PostParams::default(), &secret)).await {
+        Err(failure) if failure.code() == Some(409) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+fn read(secret: &Secret) -> Option<Tokens> {
+    let text = secret.data.as_ref()?.get(KEY)?;
+    let text = std::str::from_utf8(&text.0).ok()?;
+    let tokens = text.trim().split(',').map(|token| token.trim().to_owned());
+    Tokens::try_from(tokens.collect::<Vec<_>>()).ok()
+}
+
+/// 128 bits of the operating system's.
+fn random() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,14 @@
+//! The engine on real API servers: what clusters have after a policy, a restart, a drift, a fault.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot begin has failed"
+)]
+
+mod apply;
+mod claims;
+mod faults;
+mod late;
+mod render;
+mod world;

@@ -1,0 +1,347 @@
+//! A hub, its members, and an engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use spillway_api::BurstPolicy;
+use spillway_clusters::{Cluster, Clusters, User};
+use spillway_controller::engine::backoff::Backoff;
+use spillway_controller::engine::{ClusterReport, Engine, Options, Reports};
+use spillway_controller::observe::kinds::Kind;
+use spillway_plan::Mesh;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Far longer than anything takes: a test that waits for so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Running clusters, of which the first is the hub.
+pub(crate) struct World {
+    clusters: Clusters,
+}
+
+impl World {
+    /// A hub and members with Istio's resources, the namespace `shop` and its service `worker`.
+    pub(crate) async fn start(members: &[&str]) -> Result<Self> {
+        // Shown where a test fails.
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO);
+        let _ = log.with_test_writer().try_init();
+        let mut names = vec!["hub"];
+        names.extend(members);
+        let clusters = Clusters::start(&names).await?;
+        let this = Self { clusters };
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/spillway/crds");
+        for entry in std::fs::read_dir(folder)? {
+            let definition = std::fs::read_to_string(entry?.path())?;
+            this.hub().apply(&definition).await?;
+        }
+        this.hub().apply(NAMESPACES).await?;
+        for member in members {
+            let member = this.cluster(member);
+            for kind in ISTIO {
+                member.apply(&definition(kind)).await?;
+            }
+            member.apply(NAMESPACES).await?;
+            member.apply(SERVICE).await?;
+        }
+        Ok(this)
+    }
+
+    pub(crate) fn hub(&self) -> &Cluster {
+        self.cluster("hub")
+    }
+
+    pub(crate) fn cluster(&self, name: &str) -> &Cluster {
+        self.clusters.cluster(name).expect("a cluster of the test")
+    }
+
+    pub(crate) fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Client {
+        let client = self.cluster(name).client(User::admin());
+        client.expect("an administrator's client")
+    }
+
+    /// Attaches a member under its own name with an administrator's kubeconfig.
+    pub(crate) async fn attach(&self, name: &str) -> Result<()> {
+        let kubeconfig = self.cluster(name).kubeconfig(User::admin())?;
+        self.attach_as(name, &kubeconfig).await
+    }
+
+    /// Attaches whatever the kubeconfig leads to.
+    pub(crate) async fn attach_as(&self, name: &str, kubeconfig: &str) -> Result<()> {
+        self.secret(name, kubeconfig).await?;
+        let resource = json!({
+            "apiVersion": "spillway.dev/v1alpha1",
+            "kind": "MeshCluster",
+            "metadata": {"name": name},
+            "spec": {"secretRef": {"namespace": "spillway-system", "name": name}},
+        });
+        self.hub().apply(&resource.to_string()).await.map(drop)
+    }
+
+    pub(crate) async fn secret(&self, name: &str, kubeconfig: &str) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": "spillway-system"},
+            "stringData": {"kubeconfig": kubeconfig},
+        });
+        self.hub().apply(&secret.to_string()).await.map(drop)
+    }
+
+    /// A policy for `shop/worker`, at home in `home`, that overflows into `rung` by at most `rate`.
+    pub(crate) async fn policy(&self, home: &str, rung: &str, rate: &str) -> Result<()> {
+        let policy = policy("worker", home, rung, rate);
+        self.hub().apply(&policy.to_string()).await.map(drop)
+    }
+
+    pub(crate) async fn uid(&self, cluster: &str) -> Result<String> {
+        let namespaces: Api<Namespace> = Api::all(self.client(cluster));
+        let system = namespaces.get("kube-system").await?;
+        system.uid().context("a namespace without UID")
+    }
+
+    /// Starts an engine that leads alone.
+    pub(crate) async fn engine(&self) -> Result<Running> {
+        self.engine_with(impatient()).await
+    }
+
+    pub(crate) async fn engine_with(&self, options: Options) -> Result<Running> {
+        self.engine_of("hub", options).await
+    }
+
+    pub(crate) async fn engine_of(&self, hub: &str, options: Options) -> Result<Running> {
+        let (mesh, receiver) = watch::channel(Some(mesh()));
+        let uid = self.uid(hub).await?;
+        let engine = Engine::new(self.client(hub), &uid, options, receiver);
+        let (reports, end) = (engine.reports(), CancellationToken::new());
+        let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, end.clone())));
+        Ok(Running {
+            reports,
+            end,
+            task,
+            _mesh: mesh,
+        })
+    }
+
+    /// The objects of ours in a cluster, by kind and name.
+    pub(crate) async fn ours(&self, cluster: &str) -> Result<BTreeMap<String, DynamicObject>> {
+        let mut ours = BTreeMap::new();
+        for kind in [
+            Kind::DestinationRule,
+            Kind::VirtualService,
+            Kind::WasmPlugin,
+        ] {
+            let api: Api<DynamicObject> = Api::all_with(self.client(cluster), &kind.resource());
+            let labelled = ListParams::default().labels("app.kubernetes.io/managed-by=spillway");
+            for object in api.list(&labelled).await? {
+                ours.insert(format!("{}/{}", kind.as_str(), object.name_any()), object);
+            }
+        }
+        Ok(ours)
+    }
+
+    /// Waits until the objects of ours in a cluster are as they should.
+    pub(crate) async fn until(
+        &self,
+        cluster: &str,
+        holds: impl Fn(&BTreeMap<String, DynamicObject>) -> bool,
+    ) -> Result<BTreeMap<String, DynamicObject>> {
+        let began = Instant::now();
+        loop {
+            let ours = self.ours(cluster).await?;
+            if holds(&ours) {
+                return Ok(ours);
+            }
+            let names: Vec<&String> = ours.keys().collect();
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "{cluster} has {names:?} and it stays so"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// An engine that runs until it is dropped.
+pub(crate) struct Running {
+    pub(crate) reports: Arc<Reports>,
+    end: CancellationToken,
+    task: AbortOnDropHandle<()>,
+    _mesh: watch::Sender<Option<Mesh>>,
+}
+
+impl Running {
+    /// Waits until what is reported of a cluster is as it should.
+    pub(crate) async fn until(
+        &self,
+        cluster: &str,
+        holds: impl Fn(&ClusterReport) -> bool,
+    ) -> Result<ClusterReport> {
+        let mut changed = self.reports.changed();
+        let wait = async {
+            loop {
+                changed.borrow_and_update();
+                let report = self.reports.get(cluster);
+                if holds(&report) {
+                    return Ok(report);
+                }
+                if changed.changed().await.is_err() {
+                    bail!("the engine has ended");
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => bail!("{cluster} stays as {:?}", self.reports.get(cluster)),
+        }
+    }
+
+    /// Waits until a cluster has been given something and has all of it.
+    pub(crate) async fn settled(&self, cluster: &str) -> Result<ClusterReport> {
+        self.until(cluster, |report| report.ordered > 0 && report.is_settled())
+            .await
+    }
+
+    /// Ends it as SIGTERM does.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.end.cancel();
+        Ok(self.task.await?)
+    }
+}
+
+/// Waits until something holds that no event tells.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !holds().await? {
+        ensure!(began.elapsed() < PATIENCE, "{what}: it never was");
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+pub(crate) fn policies(client: Client) -> Api<BurstPolicy> {
+    Api::namespaced(client, "shop")
+}
+
+pub(crate) fn policy(name: &str, home: &str, rung: &str, rate: &str) -> Value {
+    json!({
+        "apiVersion": "spillway.dev/v1alpha1",
+        "kind": "BurstPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"name": name}],
+            "home": home,
+            // It stands in every cluster's configuration.
+            "overflow": [{"cluster": rung, "maxRate": rate}],
+            "capacity": {"perEndpoint": {"rate": "50/s"}},
+        },
+    })
+}
+
+/// As it ships, but for what a test would only wait for.
+pub(crate) fn impatient() -> Options {
+    Options {
+        settle: Duration::from_millis(20),
+        push_interval: Duration::from_millis(200),
+        deadline: Duration::from_secs(2),
+        backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
+        ..Options::default()
+    }
+}
+
+fn mesh() -> Mesh {
+    let mesh = json!({
+        "image": format!("oci://registry.example.com/spillway/filter@sha256:{}", "0".repeat(64)),
+        "tokens": ["mesh-token-1"],
+    });
+    serde_json::from_value(mesh).expect("good settings")
+}
+
+/// The content of an object, as far as it was declared.
+pub(crate) fn spec(object: &DynamicObject) -> &Value {
+    object.data.get("spec").unwrap_or(&Value::Null)
+}
+
+/// What tells whether an object was written: its UID and resource version.
+pub(crate) fn versions(ours: &BTreeMap<String, DynamicObject>) -> BTreeMap<&str, (String, String)> {
+    let version = |object: &DynamicObject| {
+        let uid = object.uid().unwrap_or_default();
+        (uid, object.resource_version().unwrap_or_default())
+    };
+    ours.iter()
+        .map(|(name, object)| (name.as_str(), version(object)))
+        .collect()
+}
+
+pub(crate) const ISTIO: [Kind; 5] = [
+    Kind::DestinationRule,
+    Kind::VirtualService,
+    Kind::WasmPlugin,
+    Kind::Gateway,
+    Kind::ServiceEntry,
+];
+
+const NAMESPACES: &str = "
+{apiVersion: v1, kind: Namespace, metadata: {name: spillway-system}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: front, labels: {istio-injection: enabled}}}
+";
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: worker, namespace: shop}
+spec:
+  selector: {app: worker}
+  ports: [{name: http, port: 80, targetPort: 8080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: worker-1, namespace: shop, labels: {kubernetes.io/service-name: worker}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.1], conditions: {ready: true}}]
+ports: [{name: http, port: 8080}]
+";
+
+/// A definition that takes any spec: what Istio's own would refuse is the planner's to know.
+pub(crate) fn definition(kind: Kind) -> String {
+    let resource = kind.resource();
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{}.{}", resource.plural, resource.group)},
+        "spec": {
+            "group": resource.group,
+            "scope": "Namespaced",
+            "names": {
+                "kind": resource.kind,
+                "plural": resource.plural,
+                "singular": resource.kind.to_lowercase(),
+            },
+            "versions": [{
+                "name": resource.version,
+                "served": true,
+                "storage": true,
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    })
+    .to_string()
+}
