@@ -24,6 +24,7 @@ mod bootstrap;
 pub mod canary;
 pub mod client;
 mod clusters;
+pub mod folder;
 mod listeners;
 pub mod load;
 mod locks;

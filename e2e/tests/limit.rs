@@ -21,7 +21,11 @@ const BURST: f64 = 23.0;
 const DELIVERY: Duration = Duration::from_millis(5);
 
 async fn one_endpoint() -> Result<Mesh> {
-    let policy = Policy::worker("primary", &["burst"]).total_rate("primary", "200/s", 1);
+    mesh(1).await
+}
+
+async fn mesh(endpoints: u32) -> Result<Mesh> {
+    let policy = Policy::worker("primary", &["burst"]).total_rate("primary", "200/s", endpoints);
     let policies = Policies::for_clusters(["primary", "burst"])
         .prefix("burst", "bursty-")
         .policy(policy);
@@ -33,7 +37,7 @@ async fn one_endpoint() -> Result<Mesh> {
             concurrency: 2,
             ..ProxyOptions::default()
         })
-        .endpoints("primary", 1)
+        .endpoints("primary", usize::try_from(endpoints)?)
         .endpoints("burst", 1)
         .caller("shop", "primary")
         .filter(artefacts::filter()?)
@@ -106,6 +110,36 @@ async fn above_the_limit_no_window_holds_more_and_little_is_wasted() -> Result<(
         );
     }
     anyhow::bail!("the machine stood still in every run")
+}
+
+/// M endpoints share the capacity: the limit holds for all of them together, however unevenly the
+/// requests fall on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_up_on_two_endpoints_is_cut_at_once() -> Result<()> {
+    /// M·B, with B = 3 + max(12, 0.1 s × C)/M.
+    const BURST_OF_BOTH: f64 = 26.0;
+    let mesh = mesh(2).await?;
+    let load = Load::new(8)
+        .step(0.3 * CAPACITY, Duration::from_secs(3))
+        .step(5.0 * CAPACITY, Duration::from_secs(4));
+    let canary = Canary::start(DELIVERY);
+    let (started, outcome) = run(&mesh, load).await?;
+    all_answered(&outcome);
+    let served = mesh.arrivals("primary");
+    let excess =
+        max_excess_outside(&served, CAPACITY, &canary.stalls()).context("nothing was served")?;
+    println!(
+        "{:.1} of {BURST_OF_BOTH} above the capacity",
+        excess.requests
+    );
+    assert!(excess.requests <= BURST_OF_BOTH, "{excess:?}");
+    let (from, to) = (
+        started + Duration::from_secs(4),
+        started + Duration::from_secs(7),
+    );
+    let used = utilisation(&served, from, to, CAPACITY);
+    assert!(used > 0.8, "{used:.2} of the capacity, so the step was cut");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use kube::Config;
 use spillway_e2e::address::Block;
+use spillway_e2e::folder;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
+use crate::programs;
 use crate::server::Server;
-use crate::{folder, programs};
 
 /// Away from the ports that a Kubernetes on the same machine may listen to everywhere.
 const ETCD_PORT: u16 = 22379;
@@ -34,7 +35,7 @@ impl Clusters {
     /// # Errors
     /// When a program is not installed, a name is not one of a cluster, or a server does not start.
     pub async fn start(names: &[&str]) -> Result<Self> {
-        let folder = folder::create()?;
+        let folder = folder::create("spillway-clusters")?;
         let mut block = Block::take()?;
         let address = block.next_address()?;
         let etcd_url = format!("http://{address}:{ETCD_PORT}");

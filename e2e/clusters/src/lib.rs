@@ -35,7 +35,6 @@ mod certificates;
 mod cluster;
 mod clusters;
 mod controllers;
-mod folder;
 mod identity;
 mod kubectl;
 mod manifests;

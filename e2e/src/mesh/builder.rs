@@ -1,11 +1,12 @@
 //! Describing a mesh, and starting what was described.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
 use super::Mesh;
 use crate::address::Block;
+use crate::folder;
 use crate::policy::Policies;
 use crate::topology::{CallerSpec, Cluster, EndpointSpec, ProxyOptions, Service, Topology};
 
@@ -106,9 +107,7 @@ impl MeshBuilder {
     /// When something named does not exist, or does not start; with the end of Envoy's log.
     pub async fn start(self) -> Result<Mesh> {
         ensure!(!self.services.is_empty(), "a mesh needs a service");
-        remove_abandoned();
-        let prefix = format!("{FOLDER}{}-", std::process::id());
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
+        let folder = folder::create("spillway-mesh")?;
         let names = self.clusters.iter().map(|cluster| cluster.name.as_str());
         let policies = self
             .policies
@@ -160,28 +159,5 @@ impl MeshBuilder {
             sidecar.wait_ready().await?;
         }
         Ok(mesh)
-    }
-}
-
-/// What the folders of all meshes are called, up to the number of the process.
-const FOLDER: &str = "spillway-mesh-";
-
-/// Removes folders of processes that ended without dropping their mesh: the kernel ended their
-/// Envoys, but knows nothing of files.
-fn remove_abandoned() {
-    for entry in std::fs::read_dir(std::env::temp_dir())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(FOLDER)?.split('-').next());
-        let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
-        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
-            // Another user's, or already removed by another mesh that is starting.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
     }
 }
