@@ -372,7 +372,10 @@ fn a_rung_that_fails_without_a_load_header_is_left_alone_for_a_while() {
         ("grpc-status", "14"),
         ("grpc-message", "no healthy upstream"),
     ]);
-    for failure in [traffic::response(503), grpc] {
+    for mut failure in [traffic::response(503), grpc] {
+        // By the rung's own route: it did not stray.
+        let cluster = format!("outbound|80|spillway-burst|{HOST}");
+        failure.properties = failure.properties.with(&["xds", "cluster_name"], cluster);
         let mut caller = loaded(&client(), 1_000_000);
         let stream = loop {
             let (stream, outcome) = caller.vm.open(caller.plugin, &outbound()).unwrap();
