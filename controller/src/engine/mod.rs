@@ -3,14 +3,16 @@
 //! - [`plan`]: one loop that plans and gives orders
 //! - [`member`]: the life of one cluster: connect, claim, watch, write
 //! - [`worker`]: writes to one control plane
+//! - [`due`], [`stuck`], [`reverts`]: what is to be written, what could not be, and what somebody
+//!   keeps putting back
 //! - [`write`](mod@write): one write
-//! - [`reverts`]: users' objects that somebody keeps putting back
 //! - [`publish`]: statuses on the hub
 //! - [`finalizer`]: a policy is gone only after it was cleaned up
 //! - [`authority`], [`backoff`], [`options`], [`report`]: what these share
 
 pub mod authority;
 pub mod backoff;
+mod due;
 pub mod finalizer;
 pub mod member;
 pub mod options;
@@ -18,6 +20,7 @@ pub mod plan;
 pub mod publish;
 pub mod report;
 mod reverts;
+mod stuck;
 pub mod worker;
 pub mod write;
 

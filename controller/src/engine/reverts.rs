@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use spillway_plan::ControlPlane;
 use spillway_plan::output::Key;
 
 const MOST: usize = 3;
@@ -34,6 +35,25 @@ impl Reverts {
         // The first write is not a reaction to anybody.
         let recent = |at: &&Instant| now.saturating_duration_since(**at) < WITHIN;
         written.is_some_and(|it| it.at.len() > MOST && it.at.iter().all(|at| recent(&at)))
+    }
+
+    /// The policies whose routes somebody keeps taking out, and what to do.
+    pub(crate) fn fought(&self, wanted: &ControlPlane, now: Instant) -> Vec<(String, String)> {
+        let edits = wanted.edits.iter().filter(|edit| edit.before != edit.after);
+        let fought = edits.filter_map(|edit| {
+            let key = Key::of(&edit.after)?;
+            self.is_fought(&key, &edit.after, now)
+                .then_some((edit, key))
+        });
+        fought
+            .flat_map(|(edit, Key { namespace, name, .. })| {
+                let message = format!(
+                    "the routes in the VirtualService {namespace}/{name} were taken out three times in ten minutes and are left out now: put them into its source, as `spillway render` prints them"
+                );
+                let policies = edit.policies.iter();
+                policies.map(move |policy| (policy.clone(), message.clone()))
+            })
+            .collect()
     }
 
     /// An object was written.

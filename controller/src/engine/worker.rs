@@ -17,27 +17,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use serde_json::Value;
-use spillway_api::istio::Kind;
 use spillway_plan::ControlPlane;
-use spillway_plan::diff::{self, Action, Change, Stage};
-use spillway_plan::output::{Key, POLICIES};
+use spillway_plan::diff::Action;
+use spillway_plan::output::Key;
 use tokio::sync::watch;
 
 use super::authority::Authority;
 use super::backoff::Backoff;
+use super::due::{self, Due};
 use super::options::Options;
 use super::report::{Problem, Reports};
 use super::reverts::Reverts;
+use super::stuck::Stuck;
 use super::write::Writer;
 use crate::clusters::call::Failure;
 use crate::clusters::claim::{Claim, ClaimError};
 use crate::observe::index::Index;
-use crate::observe::kinds;
 
 /// The claim is looked at again before a write when the last look is older than this.
 const CONFIRM: Duration = Duration::from_secs(10);
-/// After a conflict the object is compared anew at once, but not for ever.
-const CONFLICTS: u32 = 3;
 
 /// What a control plane is to have.
 #[derive(Clone, Debug)]
@@ -77,22 +75,6 @@ enum Next {
     ChangeOr(Duration),
 }
 
-/// A write that is due.
-struct Due {
-    change: Change,
-    key: Key,
-    /// The policies that want the object, or wanted what is there.
-    policies: BTreeSet<String>,
-}
-
-/// An object that could not be written.
-struct Stuck {
-    failure: Failure,
-    policies: BTreeSet<String>,
-    stage: Stage,
-    conflicts: u32,
-}
-
 /// Writes to one control plane until the intents end.
 pub struct Worker {
     site: Site,
@@ -100,9 +82,7 @@ pub struct Worker {
     /// When plugins may be written again.
     plugins_after: Option<Instant>,
     confirmed: Option<Instant>,
-    /// Objects that could not be written, until they are tried again.
-    stuck: BTreeMap<Key, Stuck>,
-    retry_at: Option<Instant>,
+    stuck: Stuck,
     /// The versions of users' objects that were edited: the plan may still speak of them.
     edited: BTreeMap<Key, Value>,
     reverts: Reverts,
@@ -119,8 +99,7 @@ impl Worker {
             site,
             plugins_after: None,
             confirmed: None,
-            stuck: BTreeMap::new(),
-            retry_at: None,
+            stuck: Stuck::default(),
             edited: BTreeMap::new(),
             reverts: Reverts::default(),
             settled: 0,
@@ -156,16 +135,14 @@ impl Worker {
     }
 
     async fn pass(&mut self, order: &Orders, orders: &watch::Receiver<Option<Orders>>) -> Next {
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            self.stuck.clear();
-            self.retry_at = None;
-        }
-        let due = self.due(order);
-        let Some(stage) = due.iter().map(|due| due.change.stage).min() else {
+        self.stuck.try_again(Instant::now());
+        let mut due = due::all(&order.wanted, &self.site.index);
+        due.retain(|due| self.can_be_written(due));
+        let Some(stage) = due.iter().map(Due::stage).min() else {
             return self.finish(order).await;
         };
-        let now: Vec<&Due> = due.iter().filter(|due| due.change.stage == stage).collect();
-        if now.iter().any(|due| is_plugin(due))
+        let now: Vec<&Due> = due.iter().filter(|due| due.stage() == stage).collect();
+        if now.iter().any(|due| due.is_plugin())
             && let Some(wait) = self.plugins_after.and_then(|at| left(at, Instant::now()))
         {
             return Next::After(wait);
@@ -188,27 +165,11 @@ impl Worker {
         }
         self.backoff.succeed();
         self.clear_problem();
-        if due.iter().any(|due| due.change.stage > stage) {
+        if due.iter().any(|due| due.stage() > stage) {
             Next::After(self.site.options.settle)
         } else {
             Next::After(Duration::ZERO)
         }
-    }
-
-    /// What is to be written and can be.
-    fn due(&self, order: &Orders) -> Vec<Due> {
-        let deployed = self.site.index.deployed();
-        let changes = diff::changes(&order.wanted, &deployed).into_iter();
-        let due = changes.filter_map(|change| {
-            let key = key_of(&change.action)?;
-            let policies = self.policies_of(&order.wanted, &change.action, &key);
-            Some(Due {
-                change,
-                key,
-                policies,
-            })
-        });
-        due.filter(|due| self.can_be_written(due)).collect()
     }
 
     fn can_be_written(&self, due: &Due) -> bool {
@@ -218,32 +179,7 @@ impl Worker {
         {
             return false;
         }
-        if let Some(stuck) = self.stuck.get(&due.key) {
-            return stuck.conflicts < CONFLICTS && stuck.failure.code() == Some(409);
-        }
-        // What comes after a write that failed waits for it.
-        self.stuck.values().all(|stuck| {
-            stuck.stage >= due.change.stage || stuck.policies.is_disjoint(&due.policies)
-        })
-    }
-
-    fn policies_of(&self, wanted: &ControlPlane, action: &Action, key: &Key) -> BTreeSet<String> {
-        let kind = key.kind().and_then(kinds::Kind::of_ours);
-        let there = kind.and_then(|kind| {
-            let place = (kind, key.namespace.clone());
-            self.site.index.found(&place, &key.name)
-        });
-        let mut policies = there.as_ref().map(named_in).unwrap_or_default();
-        match action {
-            Action::Apply { object, .. } => policies.extend(named_in(object)),
-            Action::Replace { .. } => {
-                let mut edits = wanted.edits.iter();
-                let edit = edits.find(|edit| Key::of(&edit.before).as_ref() == Some(key));
-                policies.extend(edit.into_iter().flat_map(|edit| edit.policies.clone()));
-            }
-            Action::Delete { .. } => {}
-        }
-        policies
+        self.stuck.allows(due)
     }
 
     /// The cluster is still ours, and the claim names every namespace that is written to.
@@ -267,7 +203,7 @@ impl Worker {
             index: &self.site.index,
             deadline: self.site.options.deadline,
         };
-        if is_plugin(due) {
+        if due.is_plugin() {
             self.plugins_after = Some(Instant::now() + self.site.options.push_interval);
         }
         writer.carry_out(&due.change.action).await?;
@@ -275,13 +211,13 @@ impl Worker {
             self.edited(due, object);
             self.reverts.wrote(&due.key, object, Instant::now());
         }
-        self.stuck.remove(&due.key);
+        self.stuck.written(&due.key);
         tracing::info!(
             cluster = self.site.cluster,
             kind = due.key.kind().map_or("", |kind| kind.kind),
             namespace = due.key.namespace,
             name = due.key.name,
-            action = verb(&due.change.action),
+            action = due.verb(),
             "an object was written"
         );
         self.site.reports.update(&self.site.cluster, |report| {
@@ -306,41 +242,23 @@ impl Worker {
             self.edited(due, object);
             return;
         }
-        let conflicts = self.stuck.get(&due.key).map_or(0, |stuck| stuck.conflicts);
-        let stuck = Stuck {
-            failure,
-            policies: due.policies.clone(),
-            stage: due.change.stage,
-            conflicts: conflicts.saturating_add(1),
-        };
-        if stuck.conflicts >= CONFLICTS || !is_conflict {
-            self.tell_stuck(&due.key, &stuck);
+        let message = failure.to_string();
+        if self.stuck.set_aside(due, failure) {
+            tracing::warn!(
+                cluster = self.site.cluster,
+                kind = due.key.kind().map_or("", |kind| kind.kind),
+                namespace = due.key.namespace,
+                name = due.key.name,
+                error = message,
+                "an object could not be written"
+            );
         }
-        self.stuck.insert(due.key.clone(), stuck);
-    }
-
-    fn tell_stuck(&self, key: &Key, stuck: &Stuck) {
-        tracing::warn!(
-            cluster = self.site.cluster,
-            kind = key.kind().map_or("", |kind| kind.kind),
-            namespace = key.namespace,
-            name = key.name,
-            error = %stuck.failure,
-            "an object could not be written"
-        );
     }
 
     /// Nothing is left that can be written now.
     async fn finish(&mut self, order: &Orders) -> Next {
-        let failed: BTreeMap<String, String> = self
-            .stuck
-            .values()
-            .flat_map(|stuck| {
-                let policies = stuck.policies.iter();
-                policies.map(|policy| (policy.clone(), stuck.failure.to_string()))
-            })
-            .chain(self.fought(order))
-            .collect();
+        let mut failed = self.stuck.failed();
+        failed.extend(self.reverts.fought(&order.wanted, Instant::now()));
         let is_whole = self.stuck.is_empty();
         let forbidden = self.site.index.forbidden().into_iter().collect();
         self.site.reports.update(&self.site.cluster, |report| {
@@ -354,7 +272,7 @@ impl Worker {
         });
         if !is_whole {
             let pause = self.backoff.after_failure();
-            self.retry_at = Some(Instant::now() + pause);
+            self.stuck.retry_at(Instant::now() + pause);
             return Next::ChangeOr(pause);
         }
         self.settled = order.sequence;
@@ -372,29 +290,8 @@ impl Worker {
         Next::Change
     }
 
-    /// Policies whose routes somebody keeps taking out of a user's VirtualService.
-    fn fought(&self, order: &Orders) -> Vec<(String, String)> {
-        let now = Instant::now();
-        let fought = order.wanted.edits.iter().filter(|edit| {
-            edit.before != edit.after
-                && Key::of(&edit.after)
-                    .is_some_and(|key| self.reverts.is_fought(&key, &edit.after, now))
-        });
-        fought
-            .flat_map(|edit| {
-                let name = Key::of(&edit.after).map(|key| format!("{}/{}", key.namespace, key.name));
-                let message = format!(
-                    "the routes in the VirtualService {} were taken out three times in ten minutes and are left out now: put them into its source, as `spillway render` prints them",
-                    name.unwrap_or_default()
-                );
-                edit.policies.iter().map(move |policy| (policy.clone(), message.clone()))
-            })
-            .collect()
-    }
-
     fn repairing(&self, due: &[&Due]) {
-        let is_ours = |due: &&&Due| !matches!(due.change.action, Action::Replace { .. });
-        let repairs = due.iter().filter(is_ours);
+        let repairs = due.iter().filter(|due| !due.is_edit());
         let count = u64::try_from(repairs.count()).unwrap_or_default();
         if count == 0 {
             return;
@@ -436,34 +333,6 @@ impl Worker {
         self.site
             .reports
             .update(&self.site.cluster, |report| report.problem = None);
-    }
-}
-
-fn key_of(action: &Action) -> Option<Key> {
-    match action {
-        Action::Apply { key, .. } | Action::Delete { key, .. } => Some(key.clone()),
-        Action::Replace { object, .. } => Key::of(object),
-    }
-}
-
-/// The policies that an object of ours names.
-fn named_in(object: &Value) -> BTreeSet<String> {
-    let annotations = object.pointer("/metadata/annotations");
-    let named = annotations.and_then(|annotations| annotations.get(POLICIES)?.as_str());
-    let named = named.into_iter().flat_map(|named| named.split(','));
-    named.map(str::to_owned).collect()
-}
-
-fn is_plugin(due: &Due) -> bool {
-    let applies = matches!(due.change.action, Action::Apply { .. });
-    applies && due.key.kind() == Some(Kind::WASM_PLUGIN)
-}
-
-const fn verb(action: &Action) -> &'static str {
-    match action {
-        Action::Apply { .. } => "apply",
-        Action::Replace { .. } => "edit",
-        Action::Delete { .. } => "delete",
     }
 }
 
