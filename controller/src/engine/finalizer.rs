@@ -7,7 +7,9 @@
 //! deleted: the cluster is cleaned when it is back. For the same reason the finalizer can be taken
 //! off by hand at any time.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -67,4 +69,34 @@ async fn write(
     // One that is gone needs no finalizer.
     let patched = find(deadline, api.patch(&policy.name_any(), &params, &patch)).await;
     patched.map(drop)
+}
+
+/// The policies that the last orders were given without, and since when, by UID.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    since: BTreeMap<String, Instant>,
+}
+
+impl Ending {
+    /// Orders were given, without the policies among these that are being deleted.
+    pub(super) fn ordered_without(&mut self, policies: &[Arc<BurstPolicy>], now: Instant) {
+        let ending = policies
+            .iter()
+            .filter(|policy| policy.metadata.deletion_timestamp.is_some());
+        let ending: BTreeSet<String> = ending.filter_map(|policy| policy.uid()).collect();
+        self.since.retain(|uid, _| ending.contains(uid));
+        for uid in ending {
+            self.since.entry(uid).or_insert(now);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.since.is_empty()
+    }
+
+    /// How long a policy has waited to be cleaned up.
+    pub(super) fn waited(&self, policy: &BurstPolicy, now: Instant) -> Option<Duration> {
+        let since = self.since.get(&policy.uid()?)?;
+        Some(now.saturating_duration_since(*since))
+    }
 }

@@ -1,6 +1,7 @@
 //! The engine: from what was declared and seen to what every cluster has.
 //!
 //! - [`plan`]: one loop that plans and gives orders
+//! - [`members`]: the clusters, what was seen of them, and their orders
 //! - [`member`]: the life of one cluster: connect, claim, watch, write
 //! - [`worker`]: writes to one control plane
 //! - [`due`], [`stuck`], [`reverts`]: what is to be written, what could not be, and what somebody
@@ -15,6 +16,7 @@ pub mod backoff;
 mod due;
 pub mod finalizer;
 pub mod member;
+mod members;
 pub mod options;
 pub mod plan;
 pub mod publish;

@@ -7,28 +7,25 @@
 //! Without office ([`Authority`]) it does all of this but give orders, so that a new leader has
 //! its connections and its view of the clusters already.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kube::{Client, ResourceExt};
-use spillway_api::mesh_cluster::Access;
-use spillway_api::{BurstPolicy, Fleet, MeshCluster};
-use spillway_plan::{Input, Mesh, Plan};
+use spillway_api::{BurstPolicy, Fleet};
+use spillway_plan::{Input, Mesh};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::authority::Authority;
-use super::finalizer;
-use super::member::{Member, Origin, Surroundings};
+use super::finalizer::{self, Ending};
+use super::members::Members;
 use super::options::Options;
 use super::report::{Reports, Snapshot};
 use crate::clusters::call::Failure;
 use crate::lead::Candidate;
 use crate::observe::hub::Hub;
-use crate::observe::index::Index;
 use crate::observe::interest;
 
 /// Finalizers are written so many at a time.
@@ -38,16 +35,15 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Plans, and gives orders to the clusters.
 pub struct Engine {
-    surroundings: Surroundings,
+    hub: Client,
+    options: Options,
+    reports: Arc<Reports>,
     mesh: watch::Receiver<Option<Mesh>>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     changed: watch::Sender<u64>,
     endpoints: watch::Sender<u64>,
-    attached: watch::Sender<BTreeSet<String>>,
-    interest: watch::Sender<BTreeSet<String>>,
-    members: BTreeMap<String, Member>,
-    /// The policies that the last orders were given without, and since when, by UID.
-    ending: BTreeMap<String, Instant>,
+    members: Members,
+    ending: Ending,
 }
 
 impl Engine {
@@ -60,32 +56,27 @@ impl Engine {
         options: Options,
         mesh: watch::Receiver<Option<Mesh>>,
     ) -> Self {
-        let attached = watch::Sender::new(BTreeSet::new());
-        let interest = watch::Sender::new(BTreeSet::new());
+        let (changed, endpoints) = (watch::Sender::new(0), watch::Sender::new(0));
+        let reports = Arc::<Reports>::default();
+        let tell = (changed.clone(), endpoints.clone());
+        let members = Members::new(&hub, hub_uid, &options, reports.clone(), tell);
         Self {
-            surroundings: Surroundings {
-                hub,
-                hub_uid: hub_uid.to_owned(),
-                options,
-                reports: Arc::default(),
-                attached: attached.subscribe(),
-                interest: interest.subscribe(),
-            },
+            hub,
+            options,
+            reports,
             mesh,
             snapshot: watch::Sender::new(Arc::default()),
-            changed: watch::Sender::new(0),
-            endpoints: watch::Sender::new(0),
-            attached,
-            interest,
-            members: BTreeMap::new(),
-            ending: BTreeMap::new(),
+            changed,
+            endpoints,
+            members,
+            ending: Ending::default(),
         }
     }
 
     /// How far the clusters are.
     #[must_use]
     pub fn reports(&self) -> Arc<Reports> {
-        self.surroundings.reports.clone()
+        self.reports.clone()
     }
 
     /// What was planned last.
@@ -99,7 +90,7 @@ impl Engine {
         let mut office = candidate.is_none().then_some(Authority::Alone);
         let _forwards = self.forwards();
         let mut changed = self.changed.subscribe();
-        let mut reported = self.surroundings.reports.changed();
+        let mut reported = self.reports.changed();
         let mut hub = self.watch_hub();
         loop {
             tokio::select! {
@@ -113,7 +104,7 @@ impl Engine {
                 () = lost(&mut office) => {
                     tracing::warn!("this process does not lead any more");
                     office = None;
-                    self.members.values().for_each(Member::withdraw);
+                    self.members.withdraw();
                 }
                 _ = changed.changed() => {
                     self.gather(&mut changed).await;
@@ -130,13 +121,12 @@ impl Engine {
     }
 
     fn watch_hub(&self) -> Hub {
-        let Surroundings { hub, options, .. } = &self.surroundings;
-        Hub::watch(
-            hub,
-            &options.system_namespace,
-            &options.backoff,
-            &self.changed,
-        )
+        let Options {
+            system_namespace,
+            backoff,
+            ..
+        } = &self.options;
+        Hub::watch(&self.hub, system_namespace, backoff, &self.changed)
     }
 
     /// Endpoints change all the time, the mesh's settings hardly ever: both make a plan.
@@ -148,7 +138,7 @@ impl Engine {
             }
         };
         let endpoints = self.endpoints.subscribe();
-        let pause = self.surroundings.options.endpoints;
+        let pause = self.options.endpoints;
         let endpoints = forward(endpoints, self.changed.clone(), pause);
         let (mut mesh, changed) = (self.mesh.clone(), self.changed.clone());
         let mesh = async move {
@@ -164,7 +154,7 @@ impl Engine {
 
     /// Waits until all is quiet, but not for ever.
     async fn gather(&self, changed: &mut watch::Receiver<u64>) {
-        let Options { quiet, gather, .. } = self.surroundings.options;
+        let Options { quiet, gather, .. } = self.options;
         let last = tokio::time::Instant::now() + gather;
         while tokio::time::Instant::now() + quiet <= last {
             match tokio::time::timeout(quiet, changed.changed()).await {
@@ -180,23 +170,16 @@ impl Engine {
         }
         let clusters = hub.clusters();
         let policies = hub.policies();
-        self.muster(&clusters, &hub.secrets());
+        self.members.muster(&clusters, &hub.secrets());
         // Also those of policies that go: their objects are still there.
         let namespaces = interest::namespaces(policies.iter().map(AsRef::as_ref));
-        for member in self.members.values() {
-            member.index.expect(&namespaces);
-        }
-        self.interest.send_if_modified(|known| {
-            let differs = *known != namespaces;
-            *known = namespaces;
-            differs
-        });
+        self.members.look_into(namespaces);
         let Some(mesh) = self.mesh.borrow().clone() else {
             return;
         };
         let fleets = hub.fleets();
         let input = Input {
-            clusters: self.seen(&clusters, &mesh),
+            clusters: self.members.seen(&clusters, &mesh),
             fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
             policies: policies
                 .iter()
@@ -212,8 +195,8 @@ impl Engine {
             return;
         };
         if let Some(office) = office {
-            self.order(&plan, office);
-            self.remember_ending(&policies);
+            self.members.order(&plan, office);
+            self.ending.ordered_without(&policies, Instant::now());
         }
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
@@ -228,106 +211,23 @@ impl Engine {
         self.finalize(hub, office).await;
     }
 
-    /// Begins and ends members.
-    fn muster(&mut self, clusters: &[Arc<MeshCluster>], secrets: &BTreeMap<String, String>) {
-        let names: BTreeSet<String> = clusters.iter().map(|cluster| cluster.name_any()).collect();
-        self.members.retain(|name, _| {
-            let keep = names.contains(name);
-            if !keep {
-                self.surroundings.reports.remove(name);
-            }
-            keep
-        });
-        self.attached.send_replace(names);
-        let system = &self.surroundings.options.system_namespace;
-        for cluster in clusters {
-            let reference = cluster.spec.secret_ref.as_ref();
-            let reference = reference.filter(|secret| secret.namespace == *system);
-            let origin = Origin {
-                uid: cluster.uid(),
-                generation: cluster.metadata.generation,
-                secret: reference.and_then(|secret| secrets.get(&secret.name).cloned()),
-            };
-            let name = cluster.name_any();
-            if self
-                .members
-                .get(&name)
-                .is_some_and(|it| it.origin == origin)
-            {
-                continue;
-            }
-            let index = Index::new(self.changed.clone(), self.endpoints.clone());
-            // The old one ends before the new one begins.
-            self.members.remove(&name);
-            let member = Member::begin(cluster.clone(), origin, index, self.surroundings.clone());
-            self.members.insert(name, member);
-        }
-    }
-
-    /// The clusters, and what was seen of them.
-    fn seen(&self, clusters: &[Arc<MeshCluster>], mesh: &Mesh) -> Vec<spillway_plan::Cluster> {
-        let reports = self.surroundings.reports.all();
-        let seen = clusters.iter().map(|cluster| {
-            let name = cluster.name_any();
-            let identity = reports
-                .get(&name)
-                .and_then(|report| report.identity.as_ref());
-            let member = self.members.get(&name);
-            let observed = identity.zip(member).and_then(|(identity, member)| {
-                member.index.observed(&identity.uid, &mesh.root_namespace)
-            });
-            spillway_plan::Cluster {
-                resource: MeshCluster::clone(cluster),
-                observed,
-                deployed: member
-                    .map(|member| member.index.deployed())
-                    .unwrap_or_default(),
-            }
-        });
-        seen.collect()
-    }
-
-    fn order(&self, plan: &Plan, office: &Authority) {
-        for (name, member) in &self.members {
-            let Some(wanted) = plan.control_planes.get(name) else {
-                member.withdraw();
-                continue;
-            };
-            let last = self.surroundings.reports.get(name).ordered;
-            let sequence = member.order(wanted.clone(), last, office);
-            self.surroundings
-                .reports
-                .update(name, |report| report.ordered = sequence);
-        }
-    }
-
-    fn remember_ending(&mut self, policies: &[Arc<BurstPolicy>]) {
-        let ending: BTreeSet<String> = policies
-            .iter()
-            .filter(|policy| policy.metadata.deletion_timestamp.is_some())
-            .filter_map(|policy| policy.uid())
-            .collect();
-        self.ending.retain(|uid, _| ending.contains(uid));
-        for uid in ending {
-            self.ending.entry(uid).or_insert_with(Instant::now);
-        }
-    }
-
     /// Puts finalizers on new policies, and takes them off those that are cleaned up.
     async fn finalize(&self, hub: &Hub, office: Option<&Authority>) {
         let Some(office) = office.filter(|office| office.holds()) else {
             return;
         };
-        let clusters = hub.clusters();
-        let Surroundings {
-            hub: client,
-            options,
-            ..
-        } = &self.surroundings;
+        let (clusters, now) = (hub.clusters(), Instant::now());
+        let (client, options) = (&self.hub, &self.options);
+        let is_clean = |policy: &BurstPolicy| {
+            let waited = self.ending.waited(policy, now);
+            waited.is_some_and(|waited| {
+                waited >= options.abandon_after || self.members.have_all(&clusters)
+            })
+        };
         let writes = hub.policies().into_iter().filter_map(|policy| {
             let is_ending = policy.metadata.deletion_timestamp.is_some();
             let adds = !is_ending && !finalizer::has(&policy);
-            let removes = is_ending && finalizer::has(&policy) && self.is_clean(&policy, &clusters);
+            let removes = is_ending && finalizer::has(&policy) && is_clean(&policy);
             (adds || removes).then_some((policy, adds))
         });
         let writes = futures_util::stream::iter(writes).map(|(policy, adds)| async move {
@@ -350,40 +250,12 @@ impl Engine {
         // One that has changed meanwhile is in the next plan.
         if failure.code() != Some(409) {
             tracing::warn!(policy = policy.name_any(), error = %failure, "a finalizer could not be written");
-            let (changed, pause) = (self.changed.clone(), self.surroundings.options.gather);
+            let (changed, pause) = (self.changed.clone(), self.options.gather);
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 changed.send_modify(|count| *count = count.wrapping_add(1));
             });
         }
-    }
-
-    /// Whether nothing of a policy that is being deleted is left, as far as one can wait for it.
-    fn is_clean(&self, policy: &BurstPolicy, clusters: &[Arc<MeshCluster>]) -> bool {
-        let since = policy.uid().and_then(|uid| self.ending.get(&uid));
-        let Some(since) = since else {
-            return false;
-        };
-        let patience = self.surroundings.options.abandon_after;
-        if since.elapsed() >= patience {
-            return true;
-        }
-        clusters
-            .iter()
-            .filter(|cluster| cluster.spec.access != Access::Discovered)
-            .filter(|cluster| {
-                let own = cluster.name_any();
-                cluster
-                    .spec
-                    .control_plane
-                    .as_ref()
-                    .is_none_or(|other| *other == own)
-            })
-            .all(|cluster| {
-                let name = cluster.name_any();
-                let given = self.members.get(&name).is_some_and(Member::has_orders);
-                given && self.surroundings.reports.get(&name).is_settled()
-            })
     }
 }
 

@@ -7,50 +7,22 @@
 //! What was seen stays when a watch breaks: a cluster that is away is not a cluster that is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
 use serde_json::Value;
-use spillway_plan::names;
-use spillway_plan::output::{INTENT, MANAGED_BY, SPILLWAY};
 use spillway_plan::{Endpoints, Observed};
 use tokio::sync::watch;
 
+use super::kept::{Entry, Seen, Slice, is_same, seen, version};
 use super::kinds::Kind;
 use crate::clusters::call::Failure;
 
-/// The label of EndpointSlices that names their service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The label of the root namespace that names a cluster's network.
 const NETWORK: &str = "topology.istio.io/network";
 
 /// One kind in one namespace; all of a kind that has no namespaces.
 pub type Place = (Kind, String);
-
-/// What is kept of an object.
-#[derive(Clone, Debug)]
-enum Entry {
-    Whole(Arc<Value>),
-    Service(Arc<Service>),
-    Slice(Slice),
-    Labels(BTreeMap<String, String>),
-}
-
-/// What is kept of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Slice {
-    service: String,
-    ready: u32,
-    ports: BTreeMap<String, u16>,
-}
-
-#[derive(Clone, Debug)]
-struct Seen {
-    version: u64,
-    entry: Entry,
-}
 
 /// How far the watch of a place is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,8 +164,8 @@ impl Index {
             return;
         }
         let same = old.is_some_and(|old| is_same(&old.entry, &new.entry));
-        let ours = is_ours(&new) || old.is_some_and(is_ours);
-        let users = !(is_ours(&new) && old.is_none_or(is_ours));
+        let ours = new.is_ours() || old.is_some_and(Seen::is_ours);
+        let users = !(new.is_ours() && old.is_none_or(Seen::is_ours));
         scope.objects.insert(name, new);
         drop(places);
         if !same {
@@ -218,7 +190,7 @@ impl Index {
             return;
         };
         drop(places);
-        self.tell(place.0, is_ours(&old), !is_ours(&old));
+        self.tell(place.0, old.is_ours(), !old.is_ours());
     }
 
     /// An object of ours was deleted by us.
@@ -265,7 +237,7 @@ impl Index {
         let places = self.places();
         let inhabited = places
             .iter()
-            .filter(|(_, scope)| scope.objects.values().any(is_ours));
+            .filter(|(_, scope)| scope.objects.values().any(Seen::is_ours));
         inhabited.map(|((_, name), _)| name.clone()).collect()
     }
 
@@ -274,15 +246,16 @@ impl Index {
     pub fn deployed(&self) -> Vec<Value> {
         let places = self.places();
         let all = places.values().flat_map(|scope| scope.objects.values());
-        all.filter(|seen| is_ours(seen))
-            .filter_map(|seen| whole(seen).cloned())
+        all.filter(|seen| seen.is_ours())
+            .filter_map(|seen| seen.whole().cloned())
             .collect()
     }
 
     /// The resource version of an object of ours, and its UID.
     #[must_use]
     pub fn found(&self, place: &Place, name: &str) -> Option<Value> {
-        whole(self.places().get(place)?.objects.get(name)?).cloned()
+        let places = self.places();
+        places.get(place)?.objects.get(name)?.whole().cloned()
     }
 
     /// What a plan is made from; nothing as long as not all was seen.
@@ -307,7 +280,7 @@ impl Index {
                         let key = format!("{namespace}/{}", slice.service);
                         add(observed.endpoints.entry(key).or_default(), slice);
                     }
-                    Entry::Whole(value) if !is_ours(seen) => {
+                    Entry::Whole(value) if !seen.is_ours() => {
                         let list = match kind {
                             Kind::VirtualService => &mut observed.virtual_services,
                             Kind::DestinationRule => &mut observed.destination_rules,
@@ -352,77 +325,7 @@ impl Index {
     }
 }
 
-fn whole(seen: &Seen) -> Option<&Value> {
-    match &seen.entry {
-        Entry::Whole(value) => Some(value),
-        _ => None,
-    }
-}
-
-/// Whether an object has our label, or had it before somebody took it off: then it still has our
-/// name and our annotation, and would otherwise pass for a user's that is in the way.
-fn is_ours(seen: &Seen) -> bool {
-    let Some(value) = whole(seen) else {
-        return false;
-    };
-    let text = |path: &str| value.pointer(path).and_then(Value::as_str);
-    let annotations = value.pointer("/metadata/annotations");
-    let labels = value.pointer("/metadata/labels");
-    let has_name = text("/metadata/name").is_some_and(|name| name.starts_with(names::PREFIX));
-    labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(SPILLWAY)
-        || has_name && annotations.is_some_and(|annotations| annotations.get(INTENT).is_some())
-}
-
-/// Whether a change is none: a status or a heartbeat.
-fn is_same(old: &Entry, new: &Entry) -> bool {
-    match (old, new) {
-        (Entry::Slice(old), Entry::Slice(new)) => old == new,
-        (Entry::Labels(old), Entry::Labels(new)) => old == new,
-        _ => false,
-    }
-}
-
 fn add(endpoints: &mut Endpoints, slice: &Slice) {
     endpoints.ready = endpoints.ready.saturating_add(slice.ready);
     endpoints.ports.extend(slice.ports.clone());
-}
-
-fn version(object: &DynamicObject) -> u64 {
-    let version = object.metadata.resource_version.as_deref();
-    version
-        .and_then(|version| version.parse().ok())
-        .unwrap_or_default()
-}
-
-/// What is kept of an object, by its name; nothing of one that cannot be read.
-fn seen(kind: Kind, mut object: DynamicObject) -> Option<(String, Seen)> {
-    let version = version(&object);
-    let name = object.metadata.name.clone()?;
-    object.metadata.managed_fields = None;
-    let entry = match kind {
-        Kind::Namespace => Entry::Labels(object.metadata.labels.unwrap_or_default()),
-        Kind::Service => Entry::Service(Arc::new(object.try_parse().ok()?)),
-        Kind::EndpointSlice => Entry::Slice(slice(&object.try_parse().ok()?)?),
-        _ => Entry::Whole(Arc::new(serde_json::to_value(object).ok()?)),
-    };
-    Some((name, Seen { version, entry }))
-}
-
-fn slice(slice: &EndpointSlice) -> Option<Slice> {
-    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?.clone();
-    // No word about readiness means ready.
-    let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        conditions.and_then(|conditions| conditions.ready) != Some(false)
-    };
-    let count = slice.endpoints.iter().flatten().filter(ready).count();
-    let ports = slice.ports.iter().flatten().filter_map(|port| {
-        let number = u16::try_from(port.port?).ok()?;
-        Some((port.name.clone().unwrap_or_default(), number))
-    });
-    Some(Slice {
-        service,
-        ready: u32::try_from(count).unwrap_or(u32::MAX),
-        ports: ports.collect(),
-    })
 }

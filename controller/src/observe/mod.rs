@@ -3,11 +3,12 @@
 //! - [`hub`]: the resources of the hub
 //! - [`interest`]: the namespaces that matter, which follow from the policies
 //! - [`kinds`]: what is watched in a member
-//! - [`index`]: what was seen of one member
+//! - [`index`], [`kept`]: what was seen of one member, and what is kept of it
 //! - [`member`]: the watches that fill an index
 
 pub mod hub;
 pub mod index;
 pub mod interest;
+mod kept;
 pub mod kinds;
 pub mod member;

@@ -1,0 +1,167 @@
+//! The clusters of the hub, each with its member: who begins and ends with them, what was seen of
+//! them together, and who is given which orders.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kube::{Client, ResourceExt};
+use spillway_api::MeshCluster;
+use spillway_api::mesh_cluster::Access;
+use spillway_plan::{Mesh, Plan};
+use tokio::sync::watch;
+
+use super::authority::Authority;
+use super::member::{Member, Origin, Surroundings};
+use super::options::Options;
+use super::report::Reports;
+use crate::observe::index::Index;
+
+/// All members, by MeshCluster.
+pub(super) struct Members {
+    surroundings: Surroundings,
+    /// Count what a plan is made from, and endpoints.
+    tell: (watch::Sender<u64>, watch::Sender<u64>),
+    attached: watch::Sender<BTreeSet<String>>,
+    interest: watch::Sender<BTreeSet<String>>,
+    members: BTreeMap<String, Member>,
+}
+
+impl Members {
+    pub(super) fn new(
+        hub: &Client,
+        hub_uid: &str,
+        options: &Options,
+        reports: Arc<Reports>,
+        tell: (watch::Sender<u64>, watch::Sender<u64>),
+    ) -> Self {
+        let attached = watch::Sender::new(BTreeSet::new());
+        let interest = watch::Sender::new(BTreeSet::new());
+        Self {
+            surroundings: Surroundings {
+                hub: hub.clone(),
+                hub_uid: hub_uid.to_owned(),
+                options: options.clone(),
+                reports,
+                attached: attached.subscribe(),
+                interest: interest.subscribe(),
+            },
+            tell,
+            attached,
+            interest,
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Begins and ends members, as there are clusters.
+    pub(super) fn muster(
+        &mut self,
+        clusters: &[Arc<MeshCluster>],
+        secrets: &BTreeMap<String, String>,
+    ) {
+        let names: BTreeSet<String> = clusters.iter().map(|cluster| cluster.name_any()).collect();
+        self.members.retain(|name, _| {
+            let keep = names.contains(name);
+            if !keep {
+                self.surroundings.reports.remove(name);
+            }
+            keep
+        });
+        self.attached.send_replace(names);
+        let system = &self.surroundings.options.system_namespace;
+        for cluster in clusters {
+            let reference = cluster.spec.secret_ref.as_ref();
+            let reference = reference.filter(|secret| secret.namespace == *system);
+            let origin = Origin {
+                uid: cluster.uid(),
+                generation: cluster.metadata.generation,
+                secret: reference.and_then(|secret| secrets.get(&secret.name).cloned()),
+            };
+            let name = cluster.name_any();
+            if self
+                .members
+                .get(&name)
+                .is_some_and(|it| it.origin == origin)
+            {
+                continue;
+            }
+            let index = Index::new(self.tell.0.clone(), self.tell.1.clone());
+            // The old one ends before the new one begins.
+            self.members.remove(&name);
+            let member = Member::begin(cluster.clone(), origin, index, self.surroundings.clone());
+            self.members.insert(name, member);
+        }
+    }
+
+    /// The clusters, and what was seen of them.
+    pub(super) fn seen(
+        &self,
+        clusters: &[Arc<MeshCluster>],
+        mesh: &Mesh,
+    ) -> Vec<spillway_plan::Cluster> {
+        let reports = self.surroundings.reports.all();
+        let seen = clusters.iter().map(|cluster| {
+            let name = cluster.name_any();
+            let identity = reports
+                .get(&name)
+                .and_then(|report| report.identity.as_ref());
+            let member = self.members.get(&name);
+            let observed = identity.zip(member).and_then(|(identity, member)| {
+                member.index.observed(&identity.uid, &mesh.root_namespace)
+            });
+            spillway_plan::Cluster {
+                resource: MeshCluster::clone(cluster),
+                observed,
+                deployed: member
+                    .map(|member| member.index.deployed())
+                    .unwrap_or_default(),
+            }
+        });
+        seen.collect()
+    }
+
+    /// Gives every control plane that was planned its orders.
+    pub(super) fn order(&self, plan: &Plan, office: &Authority) {
+        for (name, member) in &self.members {
+            let Some(wanted) = plan.control_planes.get(name) else {
+                member.withdraw();
+                continue;
+            };
+            let last = self.surroundings.reports.get(name).ordered;
+            let sequence = member.order(wanted.clone(), last, office);
+            self.surroundings
+                .reports
+                .update(name, |report| report.ordered = sequence);
+        }
+    }
+
+    /// Nothing is to be written.
+    pub(super) fn withdraw(&self) {
+        self.members.values().for_each(Member::withdraw);
+    }
+
+    /// Has every member look into these namespaces.
+    pub(super) fn look_into(&self, namespaces: BTreeSet<String>) {
+        for member in self.members.values() {
+            member.index.expect(&namespaces);
+        }
+        self.interest.send_if_modified(|known| {
+            let differs = *known != namespaces;
+            *known = namespaces;
+            differs
+        });
+    }
+
+    /// Whether every control plane has all that the last plan gives it.
+    pub(super) fn have_all(&self, clusters: &[Arc<MeshCluster>]) -> bool {
+        let mut written = clusters.iter().filter(|cluster| {
+            let own = cluster.name_any();
+            let serves = cluster.spec.control_plane.as_ref();
+            cluster.spec.access != Access::Discovered && serves.is_none_or(|other| *other == own)
+        });
+        written.all(|cluster| {
+            let name = cluster.name_any();
+            let given = self.members.get(&name).is_some_and(Member::has_orders);
+            given && self.surroundings.reports.get(&name).is_settled()
+        })
+    }
+}
