@@ -105,7 +105,7 @@ test-chart: ## Tests the Helm charts; SPILLWAY_UPDATE=1 writes the golden output
 	cargo test --no-fail-fast -p spillway-charts -- --test-threads=1
 
 test-controller: ## Tests the controller on real API servers
-	@$(SETUP) clusters registry
+	@$(SETUP) clusters helm registry
 	cargo test --no-fail-fast -p spillway-controller -- --test-threads=2
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included

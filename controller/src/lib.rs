@@ -10,6 +10,7 @@
 //! other.
 
 pub mod clusters;
+pub mod discover;
 pub mod engine;
 pub mod image;
 pub mod lead;

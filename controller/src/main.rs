@@ -10,8 +10,10 @@ fn main() -> Result<()> {
     let settings = Settings::parse();
     let (log, level) = log_to(std::io::stderr, settings.log_format, &settings.log_level)?;
     tracing::subscriber::set_global_default(log)?;
-    if let (Some(from), Some(to)) = (&settings.source, &settings.target) {
-        return run::render(&settings, from, to);
+    if let (Some(from), Some(to), Some(tokens)) =
+        (&settings.source, &settings.target, &settings.tokens)
+    {
+        return run::render(&settings, tokens, from, to);
     }
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(run::control(&settings, level))

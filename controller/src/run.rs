@@ -1,5 +1,6 @@
 //! What the program does: control a fleet, or render a folder once.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clusters::{identity, kubeconfig};
+use crate::discover::Discovery;
 use crate::engine::publish::Statuses;
 use crate::engine::{Engine, Options};
 use crate::image::Images;
@@ -21,19 +23,19 @@ use crate::lead::{self, Terms};
 use crate::serve::{Health, LogLevel, Served, Server};
 use crate::settings::Settings;
 use crate::target::{directory, source};
-use crate::tokens;
+use crate::tokens::secret::Found;
+use crate::tokens::{self, Rotation};
 
 /// The filter's image is looked for again after this time.
 const IMAGE: Duration = Duration::from_secs(10);
-/// What renders has no Secret to keep a token in: the first edit of the files is to replace it.
-const RENDERED: &str = "rendered-mesh-token";
-
-/// Renders a folder once.
+/// Renders a folder once, with the tokens of a file.
 ///
 /// # Errors
-/// When the source cannot be read, or the target not be written.
-pub fn render(settings: &Settings, from: &Path, to: &Path) -> Result<()> {
-    let tokens = Tokens::try_from(vec![RENDERED.to_owned()])?;
+/// When the tokens or the source cannot be read, or the target not be written.
+pub fn render(settings: &Settings, tokens: &Path, from: &Path, to: &Path) -> Result<()> {
+    let place = || format!("--tokens {}", tokens.display());
+    let text = fs::read_to_string(tokens).with_context(place)?;
+    let tokens: Tokens = text.parse().with_context(place)?;
     let input = source::read(from, settings.mesh(tokens))?;
     let plan = spillway_plan::plan(&input);
     for (policy, report) in &plan.policies {
@@ -105,7 +107,31 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
             known.met();
         }
     }));
-    let _mesh = AbortOnDropHandle::new(tokio::spawn(settle(settings.clone(), hub, options, mesh)));
+    let discovery = (!settings.discover.is_empty()).then(|| {
+        let known = engine.snapshot();
+        Discovery::new(&hub, &instance, &options, &settings.discover, known)
+    });
+    let _discovery = discovery.map(|it| AbortOnDropHandle::new(tokio::spawn(it.run())));
+    let (told, found) = watch::channel(None);
+    let rotation = Rotation::new(
+        &hub,
+        &instance,
+        &options,
+        found.clone(),
+        engine.snapshot(),
+        engine.reports(),
+    );
+    let _rotation = AbortOnDropHandle::new(tokio::spawn(rotation.run()));
+    let follow = tokens::follow(
+        hub,
+        settings.namespace.clone(),
+        options.deadline,
+        options.backoff,
+        told,
+    );
+    let _follow = AbortOnDropHandle::new(tokio::spawn(follow));
+    let settle = settle(settings.clone(), options.deadline, found, mesh);
+    let _mesh = AbortOnDropHandle::new(tokio::spawn(settle));
     let done = CancellationToken::new();
     let elected = tokio::spawn(election.run(done.clone().cancelled_owned()));
     tokio::join!(engine.run(Some(candidate), end.clone()), statuses.run(end));
@@ -154,31 +180,23 @@ async fn hub_uid(hub: &Client, options: &Options, end: &CancellationToken) -> Op
 /// is missing replaces a running filter by nothing.
 async fn settle(
     settings: Settings,
-    hub: Client,
-    options: Options,
+    deadline: Duration,
+    mut tokens: watch::Receiver<Option<Found>>,
     mesh: watch::Sender<Option<Mesh>>,
 ) {
-    let (told, mut tokens) = watch::channel(None);
-    let Options {
-        deadline, backoff, ..
-    } = options;
-    let follow = tokens::follow(hub, &settings.namespace, deadline, backoff, told);
-    let tell = async {
-        let images = Images::new(settings.registries(), deadline);
-        while let Err(missing) = images.available(settings.image.url(), Instant::now()).await {
-            tracing::error!(reason = missing.reason, error = %missing, "the filter's image cannot be had, so nothing is written");
-            tokio::time::sleep(IMAGE).await;
+    let images = Images::new(settings.registries(), deadline);
+    while let Err(missing) = images.available(settings.image.url(), Instant::now()).await {
+        tracing::error!(reason = missing.reason, error = %missing, "the filter's image cannot be had, so nothing is written");
+        tokio::time::sleep(IMAGE).await;
+    }
+    loop {
+        if let Some(found) = tokens.borrow_and_update().clone() {
+            mesh.send_replace(Some(settings.mesh(found.kept.tokens)));
         }
-        loop {
-            if let Some(tokens) = tokens.borrow_and_update().clone() {
-                mesh.send_replace(Some(settings.mesh(tokens)));
-            }
-            if tokens.changed().await.is_err() {
-                return;
-            }
+        if tokens.changed().await.is_err() {
+            return;
         }
-    };
-    tokio::join!(follow, tell);
+    }
 }
 
 /// Cancelled by SIGTERM and SIGINT.

@@ -135,12 +135,22 @@ pub struct Settings {
     pub log_format: Format,
 
     /// Render the resources of this folder instead of those of a hub, once
-    #[arg(long, env = "SPILLWAY_SOURCE", value_name = "DIR", requires = "target")]
+    #[arg(long, env = "SPILLWAY_SOURCE", value_name = "DIR", requires_all = ["target", "tokens"])]
     pub source: Option<PathBuf>,
 
     /// Where what was rendered is written, a folder for every control plane
     #[arg(long, env = "SPILLWAY_TARGET", value_name = "DIR", requires = "source")]
     pub target: Option<PathBuf>,
+
+    /// A file with the mesh's token, or two with a comma between them, for what is rendered: 8 to 64
+    /// of A-Z a-z 0-9 _ -
+    #[arg(
+        long,
+        env = "SPILLWAY_TOKENS",
+        value_name = "FILE",
+        requires = "source"
+    )]
+    pub tokens: Option<PathBuf>,
 }
 
 impl Settings {
@@ -302,6 +312,8 @@ mod tests {
             ("--log-level=loud", "`loud` is no log level: write off"),
             ("--log-format=xml", "possible values: json, text"),
             ("--source=policies", "--target <DIR>"),
+            ("--source=policies", "--tokens <FILE>"),
+            ("--tokens=token", "--source <DIR>"),
         ] {
             let error = if argument.starts_with("--image=") {
                 let alone = ["spillway-controller", argument];

@@ -3,7 +3,7 @@
 //! Resources of Kubernetes and of Istio stand here as their API servers give them, so that an
 //! input can be put together with `kubectl get -o yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
@@ -27,6 +27,21 @@ pub struct Input {
     /// The policies. One that is being deleted is to be left out.
     #[serde(default)]
     pub policies: Vec<BurstPolicy>,
+    /// What is there besides, and cannot be read.
+    #[serde(default)]
+    pub unreadable: Unreadable,
+}
+
+/// Resources that are there and cannot be read, as those of a newer version. What was made of them
+/// stays as it is: nothing is known that should be otherwise. A MeshCluster that cannot be read is
+/// among the clusters, as one that was not observed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Unreadable {
+    /// BurstPolicies, by `NAMESPACE/NAME`. One that is being deleted is to be left out.
+    pub policies: BTreeSet<String>,
+    /// Fleets, by name.
+    pub fleets: BTreeSet<String>,
 }
 
 /// A cluster, and what was seen of it.

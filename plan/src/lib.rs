@@ -22,6 +22,9 @@
 //! there is nothing: nothing is concluded from it, nothing is planned for it, and what it had a
 //! part in keeps the values that are deployed. So a restart while a cluster is away changes
 //! nothing anywhere.
+//!
+//! Nor is a policy that cannot be read one that is gone: the objects that name it stay as they are,
+//! and so does every policy that shares one of them.
 
 pub mod build;
 pub mod conditions;
@@ -36,7 +39,7 @@ pub mod user;
 mod validate;
 mod world;
 
-pub use input::{Cluster, Endpoints, Input, Observed};
+pub use input::{Cluster, Endpoints, Input, Observed, Unreadable};
 pub use output::{ControlPlane, Edit, Key, Object, Plan, PolicyReport};
 pub use settings::Mesh;
 pub use user::merge::{Copies, merge, unmerge};
@@ -45,6 +48,6 @@ pub use user::merge::{Copies, merge, unmerge};
 #[must_use]
 pub fn plan(input: &Input) -> Plan {
     let world = world::World::new(input);
-    let accepted = validate::all(&world, &input.policies);
+    let accepted = validate::all(&world, input);
     build::all(&world, accepted)
 }

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use spillway_api::burst_policy::{Bounce, Routing, UserRetries};
+use spillway_api::istio::Kind;
 use spillway_core::config::wire;
 use spillway_core::rate::Rate;
+
+use crate::names;
+use crate::output::Key;
 
 /// One service of one policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,4 +145,23 @@ pub struct Unseen {
     pub service: String,
     /// The namespaces of its callers.
     pub clients: BTreeSet<String>,
+}
+
+impl Unseen {
+    /// What may be deployed for it: its rule and routes, and the plugins in which its policy stands.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<Key> {
+        let own = names::routes(&self.service);
+        let namespace = self.namespace.as_str();
+        let plugin = |client: &String| Key::new(Kind::WASM_PLUGIN, client, names::CLIENT);
+        let clients = self.clients.iter().map(plugin);
+        [
+            Key::new(Kind::DESTINATION_RULE, namespace, &own),
+            Key::new(Kind::VIRTUAL_SERVICE, namespace, &own),
+            Key::new(Kind::WASM_PLUGIN, namespace, names::SERVER),
+        ]
+        .into_iter()
+        .chain(clients)
+        .collect()
+    }
 }

@@ -36,6 +36,27 @@ pub fn rung(cluster: &str) -> Result<String, &'static str> {
     Ok(format!("{PREFIX}{cluster}"))
 }
 
+/// The name of a MeshCluster for a cluster that Istio knows: the same where Kubernetes takes it.
+#[must_use]
+pub fn cluster(istio: &str) -> String {
+    if is_dns_label(istio) {
+        istio.to_owned()
+    } else {
+        hashed_cluster(istio)
+    }
+}
+
+/// Another name for it: as much of the same as there is room for, and a hash.
+#[must_use]
+pub fn hashed_cluster(istio: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let readable: String = istio.chars().map(plain).take(52).collect();
+    let readable = readable.trim_matches('-').to_ascii_lowercase();
+    let hash: String = hash(istio.as_bytes()).chars().take(10).collect();
+    let name = format!("{readable}-{hash}");
+    name.trim_start_matches('-').to_owned()
+}
+
 fn is_dns_label(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     (1..=63).contains(&name.len())
@@ -71,4 +92,21 @@ pub fn hash(bytes: &[u8]) -> String {
 #[must_use]
 pub fn host(namespace: &str, service: &str, domain: &str) -> String {
     format!("{service}.{namespace}.svc.{domain}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_of_any_name_in_istio_has_one_in_kubernetes() {
+        assert_eq!(cluster("burst-1"), "burst-1");
+        for istio in ["Burst_1", "burst.1", "-", "___", "ä", &"B".repeat(253)] {
+            let name = cluster(istio);
+            assert!(is_dns_label(&name), "{istio}: {name}");
+            assert_ne!(name, cluster(&format!("{istio}_")));
+        }
+        assert!(cluster("Burst_1").starts_with("burst-1-"));
+        assert!(is_dns_label(&hashed_cluster("burst-1")));
+    }
 }

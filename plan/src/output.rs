@@ -28,6 +28,9 @@ pub struct Plan {
     pub policies: BTreeMap<String, PolicyReport>,
     /// Why clusters are not used, by MeshCluster.
     pub clusters: BTreeMap<String, String>,
+    /// The clusters in which no filter of ours can run: read only, attached twice, or without
+    /// Istio, by MeshCluster.
+    pub idle: BTreeSet<String>,
     /// The clusters of every fleet, in the order in which they are rungs.
     pub fleets: BTreeMap<String, Vec<String>>,
 }
@@ -178,4 +181,12 @@ pub(crate) fn is_ours(object: &Value) -> bool {
         .and_then(Value::as_object)
         .and_then(|labels: &Map<String, Value>| labels.get(MANAGED_BY))
         .is_some_and(|by| by == SPILLWAY)
+}
+
+/// Whether an object of ours names one of these policies. One whose list was cut may name any.
+pub(crate) fn names_any(object: &Value, policies: &BTreeSet<String>) -> bool {
+    let annotations = object.pointer("/metadata/annotations");
+    let named = annotations.and_then(|annotations| annotations.get(POLICIES)?.as_str());
+    let mut named = named.into_iter().flat_map(|named| named.split(','));
+    named.any(|policy| policy.contains(' ') || policies.contains(policy))
 }

@@ -1,6 +1,8 @@
 //! The mesh's settings, in types that cannot be wrong: they come from the controller's own
 //! configuration, and an error in them is told at its start.
 
+use std::str::FromStr;
+
 use serde::Deserialize;
 use spillway_core::config::Config;
 
@@ -92,15 +94,67 @@ impl TryFrom<String> for Image {
     }
 }
 
+/// What a request that left its home carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = SettingError;
+
+    fn try_from(text: String) -> Result<Self, SettingError> {
+        let good = (8..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if good {
+            Ok(Self(text))
+        } else {
+            Err(SettingError::Tokens)
+        }
+    }
+}
+
 /// One token, or two while they are rotated.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
-pub struct Tokens(Vec<String>);
+pub struct Tokens {
+    sent: Token,
+    accepted: Option<Token>,
+}
 
 impl Tokens {
+    /// One that is sent, and another that is accepted besides.
+    #[must_use]
+    pub const fn new(sent: Token, accepted: Option<Token>) -> Self {
+        Self { sent, accepted }
+    }
+
+    /// The one that is sent.
+    #[must_use]
+    pub const fn sent(&self) -> &Token {
+        &self.sent
+    }
+
+    /// The one that is accepted besides.
+    #[must_use]
+    pub const fn accepted(&self) -> Option<&Token> {
+        self.accepted.as_ref()
+    }
+
     /// All of them, the one that is sent first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        [&self.sent]
+            .into_iter()
+            .chain(&self.accepted)
+            .map(Token::as_str)
     }
 }
 
@@ -108,17 +162,23 @@ impl TryFrom<Vec<String>> for Tokens {
     type Error = SettingError;
 
     fn try_from(tokens: Vec<String>) -> Result<Self, SettingError> {
-        let good = |token: &String| {
-            (8..=64).contains(&token.len())
-                && token
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-        };
-        if (1..=2).contains(&tokens.len()) && tokens.iter().all(good) {
-            Ok(Self(tokens))
-        } else {
-            Err(SettingError::Tokens)
+        let mut tokens = tokens.into_iter().map(Token::try_from);
+        let sent = tokens.next().ok_or(SettingError::Tokens)??;
+        let accepted = tokens.next().transpose()?;
+        match tokens.next() {
+            None => Ok(Self { sent, accepted }),
+            Some(_) => Err(SettingError::Tokens),
         }
+    }
+}
+
+/// As people write them: with a comma between two.
+impl FromStr for Tokens {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let tokens = text.trim().split(',').map(|token| token.trim().to_owned());
+        Self::try_from(tokens.collect::<Vec<_>>())
     }
 }
 
@@ -204,6 +264,15 @@ mod tests {
         assert!(Tokens::try_from(vec![token.clone(); 3]).is_err());
         assert!(Tokens::try_from(vec!["short".to_owned()]).is_err());
         assert!(Tokens::try_from(vec!["with;semicolon".to_owned()]).is_err());
+        let two: Tokens = " mesh-token-2, mesh-token-1\n".parse().unwrap();
+        assert_eq!(two.sent().as_str(), "mesh-token-2");
+        assert_eq!(
+            two.iter().collect::<Vec<_>>(),
+            ["mesh-token-2", "mesh-token-1"]
+        );
+        for text in ["", "mesh-token-1,", "a-token,b-token,c-token"] {
+            assert!(text.parse::<Tokens>().is_err(), "{text}");
+        }
     }
 
     #[test]

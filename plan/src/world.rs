@@ -9,7 +9,7 @@ use serde_json::Value;
 use spillway_api::mesh_cluster::Access;
 use spillway_api::{Fleet, MeshCluster};
 
-use crate::input::{Cluster, Input, Observed};
+use crate::input::{Cluster, Input, Observed, Unreadable};
 use crate::settings::Mesh;
 
 /// The clusters, fleets and settings.
@@ -19,8 +19,11 @@ pub(crate) struct World<'a> {
     pub(crate) sites: BTreeMap<&'a str, Site<'a>>,
     /// Why clusters are not used, by MeshCluster.
     pub(crate) problems: BTreeMap<String, String>,
+    /// Those that are a cluster which another MeshCluster is already.
+    twins: BTreeSet<&'a str>,
     /// The clusters of every fleet in the order of their names, by Fleet.
     pub(crate) fleets: BTreeMap<&'a str, Vec<&'a str>>,
+    pub(crate) unreadable: &'a Unreadable,
     /// Some clusters are reached through gateways only.
     pub(crate) several_networks: bool,
     /// The MeshClusters that every control plane serves.
@@ -89,7 +92,9 @@ impl<'a> World<'a> {
             mesh: &input.mesh,
             sites: BTreeMap::new(),
             problems: BTreeMap::new(),
+            twins: BTreeSet::new(),
             fleets: BTreeMap::new(),
+            unreadable: &input.unreadable,
             several_networks: false,
             served: BTreeMap::new(),
             by_istio: BTreeMap::new(),
@@ -103,7 +108,8 @@ impl<'a> World<'a> {
         world
     }
 
-    /// The older of two that claim one identity has it.
+    /// The older of two that claim one identity has it; one that is attached comes before one that
+    /// is Discovered, however old.
     fn take_in(&mut self, clusters: &'a [Cluster]) {
         let mut by_age: Vec<&Cluster> = clusters.iter().collect();
         by_age.sort_by_key(|cluster| age(&cluster.resource));
@@ -115,6 +121,7 @@ impl<'a> World<'a> {
             };
             let uid = site.observed.map(|seen| seen.uid.as_str());
             let problem = if let Some(other) = uid.and_then(|uid| uids.get(uid)) {
+                self.twins.insert(site.name);
                 Some(format!(
                     "is the same cluster as the MeshCluster {other} (uid {}): delete one of the two",
                     uid.unwrap_or_default()
@@ -208,6 +215,18 @@ impl<'a> World<'a> {
             .then(|| format!("Istio's resources are not installed in {}", plane.name))
     }
 
+    /// The clusters in which no filter of ours can run.
+    pub(crate) fn idle(&self) -> BTreeSet<String> {
+        let empty = |plane: &Site<'_>| {
+            let without = plane.observed.is_some_and(|seen| seen.without_istio);
+            plane.access == Access::Discovered || without
+        };
+        let sites = self.sites.values();
+        let idle = sites.filter(|site| self.sites.get(site.control_plane).is_some_and(empty));
+        let idle = idle.map(|site| site.name).chain(self.twins.iter().copied());
+        idle.map(str::to_owned).collect()
+    }
+
     /// The control planes that can be written to and were seen.
     pub(crate) fn control_planes(&self) -> impl Iterator<Item = (&Site<'a>, &'a Observed)> {
         self.sites.values().filter_map(|site| {
@@ -229,9 +248,13 @@ impl<'a> World<'a> {
     }
 }
 
-fn age(resource: &MeshCluster) -> (Option<&Time>, Option<&str>) {
+fn age(resource: &MeshCluster) -> (bool, Option<&Time>, Option<&str>) {
     let meta = &resource.metadata;
-    (meta.creation_timestamp.as_ref(), meta.name.as_deref())
+    (
+        resource.spec.access == Access::Discovered,
+        meta.creation_timestamp.as_ref(),
+        meta.name.as_deref(),
+    )
 }
 
 /// The filter's rules for the table of clusters.

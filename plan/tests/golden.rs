@@ -224,6 +224,9 @@ fn render(input: &Input, plan: &Plan) -> Value {
     if !plan.clusters.is_empty() {
         output.insert("clusters".to_owned(), json!(plan.clusters));
     }
+    if !plan.idle.is_empty() {
+        output.insert("idle".to_owned(), json!(plan.idle));
+    }
     if !plan.fleets.is_empty() {
         output.insert("fleets".to_owned(), json!(plan.fleets));
     }

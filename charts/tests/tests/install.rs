@@ -133,6 +133,11 @@ async fn rights_on_the_hub(hub: &Cluster) -> Result<()> {
         (true, "watch secrets --namespace=spillway-system"),
         (true, "create secrets --namespace=spillway-system"),
         (
+            true,
+            "patch secrets/spillway-tokens --namespace=spillway-system",
+        ),
+        (false, "patch secrets/another --namespace=spillway-system"),
+        (
             false,
             "update secrets/spillway-tokens --namespace=spillway-system",
         ),

@@ -27,6 +27,9 @@ pub struct Options {
     pub endpoints: Duration,
     /// After failures.
     pub backoff: Backoff,
+    /// Between every cluster having the mesh's tokens and the next step of their rotation: nothing
+    /// tells when the last sidecar follows, and a rotation is never urgent.
+    pub rotation_pause: Duration,
     /// A policy that is deleted waits so long for clusters that are away. These are cleaned when
     /// they are back.
     pub abandon_after: Duration,
@@ -44,6 +47,7 @@ impl Default for Options {
             gather: Duration::from_secs(1),
             endpoints: Duration::from_secs(2),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            rotation_pause: Duration::from_secs(30),
             abandon_after: Duration::from_secs(60),
         }
     }

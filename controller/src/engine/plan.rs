@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use kube::{Client, ResourceExt};
 use spillway_api::{BurstPolicy, Fleet};
-use spillway_plan::{Input, Mesh};
+use spillway_plan::{Input, Mesh, Unreadable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -178,6 +178,7 @@ impl Engine {
             return;
         };
         let fleets = hub.fleets();
+        let tokens = Some(mesh.tokens.clone());
         let input = Input {
             clusters: self.members.seen(&clusters, &mesh),
             fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
@@ -186,6 +187,7 @@ impl Engine {
                 .filter(|policy| finalizer::is_live(policy))
                 .map(|policy| BurstPolicy::clone(policy))
                 .collect(),
+            unreadable: Unreadable::default(),
             mesh,
         };
         // A plan for a thousand clusters takes a while; the other tasks go on meanwhile.
@@ -202,6 +204,7 @@ impl Engine {
             *snapshot = Arc::new(Snapshot {
                 sequence: snapshot.sequence.saturating_add(1),
                 office: office.cloned(),
+                tokens,
                 plan: Arc::new(plan),
                 policies,
                 fleets,

@@ -3,7 +3,7 @@
 //! It follows the plans and the reports of the clusters at its own pace: a status that is a second
 //! late harms nobody, and a thousand clusters that report at once are one write a policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -130,11 +130,19 @@ impl Statuses {
             self.write(&api, resource, status, |this| &mut this.clusters)
                 .await?;
         }
+        // What is only read is written to by no fleet.
+        let only_read: BTreeSet<String> = snapshot
+            .clusters
+            .iter()
+            .filter(|cluster| cluster.spec.access == Access::Discovered)
+            .map(|cluster| cluster.name_any())
+            .collect();
         for resource in snapshot.fleets.iter().filter(|_| leads()) {
             let members = snapshot.plan.fleets.get(&resource.name_any());
             let members: Vec<Member<'_>> = members
                 .into_iter()
                 .flatten()
+                .filter(|name| !only_read.contains(*name))
                 .map(|name| {
                     let report = reports.get(name).cloned().unwrap_or_default();
                     Member {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_plan::Plan;
+use spillway_plan::settings::Tokens;
 use tokio::sync::watch;
 
 use super::authority::Authority;
@@ -137,6 +138,8 @@ pub struct Snapshot {
     pub clusters: Vec<Arc<MeshCluster>>,
     /// Counts plans; 0 before the first.
     pub sequence: u64,
+    /// The tokens that it was made with.
+    pub tokens: Option<Tokens>,
     /// The plan.
     pub plan: Arc<Plan>,
 }

@@ -14,6 +14,7 @@ mod fleet;
 mod mesh_cluster;
 mod policy;
 mod publish;
+mod tell;
 mod text;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,6 +25,8 @@ pub use self::fleet::{Member, fleet};
 pub use self::mesh_cluster::{Found, cluster, score};
 pub use self::policy::{Progress, policy};
 pub use self::publish::{Conditions, Published, Publisher};
+pub(crate) use self::tell::Teller;
+pub(crate) use self::text::some;
 
 /// A time as an API server keeps it: what is finer than a second would come back different.
 fn whole_seconds(time: &Time) -> Time {

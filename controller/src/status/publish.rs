@@ -6,13 +6,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::PostParams;
 use kube::core::object::HasStatus;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spillway_api::{BurstPolicyStatus, FleetStatus, MeshClusterStatus};
 
 use super::events::events;
+use super::tell::recorder;
 use crate::clusters::call::{Failure, call};
 
 /// What became of a status.
@@ -62,12 +63,8 @@ impl Publisher {
     /// Every call to the hub ends within `deadline`.
     #[must_use]
     pub fn new(hub: Client, instance: &str, deadline: Duration) -> Self {
-        let reporter = Reporter {
-            controller: "spillway-controller".to_owned(),
-            instance: Some(instance.to_owned()),
-        };
         Self {
-            recorder: Recorder::new(hub, reporter),
+            recorder: recorder(hub, instance),
             deadline,
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn bounded(text: &str, most: usize) -> String {
 }
 
 /// A few names in a sentence, and how many more there are.
-pub(super) fn some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 8;
     let names: Vec<&str> = names.into_iter().collect();
     let shown = names.iter().take(MOST).copied();

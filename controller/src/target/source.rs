@@ -45,6 +45,7 @@ pub fn read(folder: &Path, mesh: Mesh) -> Result<Input, Unreadable> {
         clusters: Vec::new(),
         fleets: Vec::new(),
         policies: Vec::new(),
+        unreadable: spillway_plan::Unreadable::default(),
     };
     for (path, object) in reader.objects(folder) {
         match object.get("kind").and_then(Value::as_str) {

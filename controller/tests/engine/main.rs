@@ -8,7 +8,9 @@
 
 mod apply;
 mod claims;
+mod discovery;
 mod faults;
 mod late;
 mod render;
+mod tokens;
 mod world;

@@ -37,9 +37,17 @@ items:
 ";
 
 fn render(source: &Path, target: &Path) -> Result<String> {
+    render_with("mesh-token-1\n", source, target)
+}
+
+fn render_with(tokens: &str, source: &Path, target: &Path) -> Result<String> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("tokens");
+    fs::write(&file, tokens)?;
     let output = Command::new(env!("CARGO_BIN_EXE_spillway-controller"))
         .arg(format!("--source={}", source.display()))
         .arg(format!("--target={}", target.display()))
+        .arg(format!("--tokens={}", file.display()))
         .arg(format!(
             "--image=oci://registry.example.com/spillway/filter@sha256:{}",
             "0".repeat(64)
@@ -135,6 +143,26 @@ fn a_folder_is_rendered_once_and_cleaned_exactly() -> Result<()> {
     render(source.path(), target.path())?;
     let left: Vec<String> = files(target.path())?.into_keys().collect();
     assert_eq!(left, ["a/shop/theirs.yaml"]);
+    Ok(())
+}
+
+#[test]
+fn the_mesh_has_the_tokens_of_the_file() -> Result<()> {
+    let (source, target) = (source()?, TempDir::new()?);
+    for (tokens, words) in [
+        ("", "write one token, or two"),
+        ("mesh;token", "8 to 64 of A-Z a-z 0-9 _ -"),
+    ] {
+        let said = render_with(tokens, source.path(), target.path()).unwrap_err();
+        assert!(said.to_string().contains(words), "{said}");
+        assert!(files(target.path())?.is_empty());
+    }
+    render_with("mesh-token-2,mesh-token-1", source.path(), target.path())?;
+    let files = files(target.path())?;
+    let routes = &files["a/shop/virtualservice-spillway-worker.yaml"];
+    assert!(routes.contains("b;mesh-token-2;") && routes.contains("b;mesh-token-1;"));
+    let plugin = &files["a/shop/wasmplugin-spillway-client.yaml"];
+    assert!(plugin.find("mesh-token-2") < plugin.find("mesh-token-1"));
     Ok(())
 }
 

@@ -10,10 +10,12 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use spillway_api::BurstPolicy;
+use spillway_charts::{Helm, charts};
 use spillway_clusters::{Cluster, Clusters, User};
 use spillway_controller::engine::backoff::Backoff;
 use spillway_controller::engine::{ClusterReport, Engine, Options, Reports};
 use spillway_controller::observe::kinds::Kind;
+use spillway_controller::tokens::{self, Rotation};
 use spillway_plan::Mesh;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +114,20 @@ impl World {
         system.uid().context("a namespace without UID")
     }
 
+    /// Installs the chart on the hub, and speaks as its account: with its rights and no others.
+    pub(crate) async fn controller(&self, values: &[&str]) -> Result<Client> {
+        let least = charts().join("tests/golden/controller-least.values.yaml");
+        let least = format!("--values={}", least.display());
+        let mut arguments = vec!["template", "spillway", "spillway", &least];
+        arguments.push("--namespace=spillway-system");
+        arguments.extend(values);
+        self.hub().apply(&Helm::new()?.succeed(&arguments)?).await?;
+        let account = self
+            .hub()
+            .service_account("spillway-system", "spillway-controller");
+        self.hub().client(account.await?)
+    }
+
     /// Starts an engine that leads alone.
     pub(crate) async fn engine(&self) -> Result<Running> {
         self.engine_with(impatient()).await
@@ -121,18 +137,47 @@ impl World {
         self.engine_of("hub", options).await
     }
 
+    /// Starts an engine with the tokens of the hub's Secret, which are rotated.
+    pub(crate) async fn rotating(&self, options: Options) -> Result<Running> {
+        let (told, mut found) = watch::channel(None);
+        let follow = tokens::follow(
+            self.client("hub"),
+            options.system_namespace.clone(),
+            options.deadline,
+            options.backoff.clone(),
+            told,
+        );
+        let follow = AbortOnDropHandle::new(tokio::spawn(follow));
+        let (mesh, receiver) = watch::channel(None);
+        let uid = self.uid("hub").await?;
+        let hub = self.client("hub");
+        let engine = Engine::new(hub.clone(), &uid, options.clone(), receiver);
+        let (snapshot, reports) = (engine.snapshot(), engine.reports());
+        let rotation = Rotation::new(&hub, "test", &options, found.clone(), snapshot, reports);
+        let rotation = AbortOnDropHandle::new(tokio::spawn(rotation.run()));
+        let settings = mesh.clone();
+        let settle = AbortOnDropHandle::new(tokio::spawn(async move {
+            while found.changed().await.is_ok() {
+                let found = found.borrow_and_update().clone();
+                let tokens = found.map(|found: tokens::secret::Found| found.kept.tokens);
+                settings.send_replace(tokens.map(|tokens| Mesh {
+                    tokens,
+                    ..self::mesh()
+                }));
+            }
+        }));
+        let mut running = run(engine, mesh);
+        running.tasks.extend([follow, rotation, settle]);
+        Ok(running)
+    }
+
     pub(crate) async fn engine_of(&self, hub: &str, options: Options) -> Result<Running> {
         let (mesh, receiver) = watch::channel(Some(mesh()));
         let uid = self.uid(hub).await?;
-        let engine = Engine::new(self.client(hub), &uid, options, receiver);
-        let (reports, end) = (engine.reports(), CancellationToken::new());
-        let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, end.clone())));
-        Ok(Running {
-            reports,
-            end,
-            task,
-            _mesh: mesh,
-        })
+        Ok(run(
+            Engine::new(self.client(hub), &uid, options, receiver),
+            mesh,
+        ))
     }
 
     /// The objects of ours in a cluster, by kind and name.
@@ -177,9 +222,24 @@ impl World {
 /// An engine that runs until it is dropped.
 pub(crate) struct Running {
     pub(crate) reports: Arc<Reports>,
-    end: CancellationToken,
+    pub(crate) end: CancellationToken,
     task: AbortOnDropHandle<()>,
+    /// What runs beside it.
+    pub(crate) tasks: Vec<AbortOnDropHandle<()>>,
     _mesh: watch::Sender<Option<Mesh>>,
+}
+
+/// Runs an engine that leads alone.
+pub(crate) fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running {
+    let (reports, end) = (engine.reports(), CancellationToken::new());
+    let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, end.clone())));
+    Running {
+        reports,
+        end,
+        task,
+        tasks: Vec::new(),
+        _mesh: mesh,
+    }
 }
 
 impl Running {
@@ -261,7 +321,7 @@ pub(crate) fn impatient() -> Options {
     }
 }
 
-fn mesh() -> Mesh {
+pub(crate) fn mesh() -> Mesh {
     let mesh = json!({
         "image": format!("oci://registry.example.com/spillway/filter@sha256:{}", "0".repeat(64)),
         "tokens": ["mesh-token-1"],

@@ -5,15 +5,12 @@ mod document;
 mod plugins;
 mod routes;
 
-use std::collections::BTreeMap;
-
-use spillway_api::istio::Kind;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::conditions::{Type, conditions};
 use crate::endpoints::Presence;
 use crate::input::Observed;
 use crate::model::{Target, Unseen};
-use crate::names;
 use crate::output::{ControlPlane, Key, Plan, PolicyReport};
 use crate::validate::{Accepted, Ledger, obstacles};
 use crate::world::{Site, World};
@@ -41,10 +38,12 @@ pub(crate) fn all(world: &World<'_>, accepted: Accepted) -> Plan {
     let Accepted {
         targets,
         unseen,
+        held,
         mut ledger,
     } = accepted;
     let mut plan = Plan {
         clusters: world.problems.clone(),
+        idle: world.idle(),
         fleets: world
             .fleets
             .iter()
@@ -73,7 +72,9 @@ pub(crate) fn all(world: &World<'_>, accepted: Accepted) -> Plan {
                 (target.id.as_str(), bounces)
             })
             .collect();
-        let control_plane = one(&place, &targets, &unseen, &bounces, &mut ledger);
+        let mut control_plane = one(&place, &targets, &unseen, &bounces, &mut ledger);
+        let held = held.get(site.name).cloned().unwrap_or_default();
+        keep(held, &mut control_plane);
         plan.control_planes
             .insert(site.name.to_owned(), control_plane);
     }
@@ -95,9 +96,6 @@ fn one(
     routes::write(place, targets, unseen, bounces, &mut control_plane);
     plugins::write(place, targets, bounces, ledger, &mut control_plane);
     control_plane.objects.sort_by_key(|object| object.key());
-    for service in unseen {
-        hold(service, &mut control_plane);
-    }
     control_plane
 }
 
@@ -125,22 +123,8 @@ fn what_is_not_covered(place: &Place<'_, '_>, target: &Target, ledger: &mut Ledg
     }
 }
 
-/// What is deployed for a service that was not seen stays: its rule and routes, and the plugins in
-/// which its policy stands.
-fn hold(service: &Unseen, control_plane: &mut ControlPlane) {
-    let own = names::routes(&service.service);
-    let namespace = service.namespace.as_str();
-    let mut held = vec![
-        Key::new(Kind::DESTINATION_RULE, namespace, &own),
-        Key::new(Kind::VIRTUAL_SERVICE, namespace, &own),
-        Key::new(Kind::WASM_PLUGIN, namespace, names::SERVER),
-    ];
-    held.extend(
-        service
-            .clients
-            .iter()
-            .map(|client| Key::new(Kind::WASM_PLUGIN, client, names::CLIENT)),
-    );
+/// What nothing is known about now stays: neither changed nor removed, nor made.
+fn keep(held: BTreeSet<Key>, control_plane: &mut ControlPlane) {
     control_plane
         .objects
         .retain(|object| !held.contains(&object.key()));

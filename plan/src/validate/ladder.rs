@@ -6,7 +6,7 @@ use spillway_api::BurstPolicy;
 
 use super::services::{self, Standing};
 use super::{Ledger, Reason};
-use crate::conditions::Type;
+use crate::conditions::{Status, Type};
 use crate::model::Rung;
 use crate::names;
 use crate::world::{Site, World};
@@ -62,6 +62,15 @@ pub(super) fn read(
         let names = match (entry.cluster.as_deref(), entry.fleet.as_deref()) {
             (Some(cluster), _) => vec![cluster],
             (None, Some(fleet)) => match world.fleets.get(fleet) {
+                None if world.unreadable.fleets.contains(fleet) => {
+                    return Err(Reason {
+                        status: Status::Unknown,
+                        reason: "FleetUnreadable",
+                        message: format!(
+                            "spec.overflow[{i}]: the Fleet {fleet} cannot be read, so what is deployed stays as it is: correct it"
+                        ),
+                    });
+                }
                 None => {
                     passed_over.push(format!("spec.overflow[{i}]: there is no Fleet {fleet}"));
                     continue;

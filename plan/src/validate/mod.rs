@@ -1,12 +1,13 @@
 //! Everything that can be wrong, in words: with a policy as it is written ([`terms`]), with its
 //! clusters ([`ladder`]) and services ([`services`]), with its callers ([`clients`]), with other
-//! policies ([`meetings`]) and with what users have in the way ([`obstacles`]).
+//! policies ([`meetings`], [`held`]) and with what users have in the way ([`obstacles`]).
 //!
 //! An error in what is written refuses the policy, with all errors at once. What is the matter
 //! with one service or one cluster only leaves that one out: a cluster that joins a fleet must not
 //! be able to take a policy down.
 
 mod clients;
+mod held;
 mod ladder;
 mod meetings;
 pub(crate) mod obstacles;
@@ -20,8 +21,10 @@ use spillway_api::BurstPolicy;
 use spillway_api::burst_policy::TargetRef;
 
 use crate::conditions::{Note, Refusal, Status, Type};
+use crate::input::Input;
 use crate::model::{Target, Terms, Unseen};
 use crate::names;
+use crate::output::Key;
 use crate::world::World;
 
 /// What was found on the way of the policies.
@@ -31,6 +34,8 @@ pub(crate) struct Accepted {
     pub(crate) targets: Vec<Target>,
     /// Services about which nothing is known now.
     pub(crate) unseen: Vec<Unseen>,
+    /// Objects about which nothing is known now, and those that stay with them, by control plane.
+    pub(crate) held: BTreeMap<String, BTreeSet<Key>>,
     pub(crate) ledger: Ledger,
 }
 
@@ -93,7 +98,8 @@ impl Reason {
 
 /// Validates all policies, the older ones first: where two are in each other's way, the older one
 /// stays.
-pub(crate) fn all(world: &World<'_>, policies: &[BurstPolicy]) -> Accepted {
+pub(crate) fn all(world: &World<'_>, input: &Input) -> Accepted {
+    let policies = &input.policies;
     let mut by_age: Vec<&BurstPolicy> = policies.iter().collect();
     by_age.sort_by_key(|policy| age(policy));
     let mut accepted = Accepted::default();
@@ -111,6 +117,7 @@ pub(crate) fn all(world: &World<'_>, policies: &[BurstPolicy]) -> Accepted {
     }
     meetings::settle(&mut accepted);
     clients::place(world, policies, &mut accepted);
+    held::hold(world, &mut accepted);
     obstacles::find(world, &mut accepted);
     accepted
 }

@@ -1,8 +1,4 @@
-//! The mesh's route token: made once, and kept in a Secret of the system namespace.
-//!
-//! The Secret's key `tokens` holds one token, or two with a comma between them while they are
-//! rotated: the first is sent, all are accepted. So a rotation is three edits: `old,new`, then
-//! `new,old`, then `new`, each once every cluster has the one before.
+//! The Secret that holds the tokens: made once, and followed.
 
 use std::io::Read;
 use std::time::Duration;
@@ -13,26 +9,38 @@ use kube::api::PostParams;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
 use serde_json::json;
-use spillway_plan::settings::Tokens;
 use tokio::sync::watch;
 
+use super::step::{Kept, Next};
 use crate::clusters::call::{Failure, call, find};
 use crate::engine::backoff::Backoff;
 
 /// The Secret's name.
 pub const NAME: &str = "spillway-tokens";
-const KEY: &str = "tokens";
+pub(super) const KEY: &str = "tokens";
+pub(super) const NEXT: &str = "next";
+
+/// The Secret as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it says.
+    pub kept: Kept,
+    /// Its resource version.
+    pub version: String,
+    /// Its UID.
+    pub uid: String,
+}
 
 /// Tells the tokens, now and whenever they change. Tokens that cannot be used are not told: the
 /// ones before stay.
 pub async fn follow(
     hub: Client,
-    namespace: &str,
+    namespace: String,
     deadline: Duration,
     mut backoff: Backoff,
-    tokens: watch::Sender<Option<Tokens>>,
+    tokens: watch::Sender<Option<Found>>,
 ) {
-    let secrets: Api<Secret> = Api::namespaced(hub, namespace);
+    let secrets: Api<Secret> = Api::namespaced(hub, &namespace);
     while let Err(failure) = create(&secrets, deadline).await {
         tracing::warn!(error = %failure, "the mesh's tokens cannot be read or made");
         tokio::time::sleep(backoff.after_failure()).await;
@@ -71,15 +79,23 @@ async fn create(secrets: &Api<Secret>, deadline: Duration) -> Result<(), Failure
     }
 }
 
-fn read(secret: &Secret) -> Option<Tokens> {
-    let text = secret.data.as_ref()?.get(KEY)?;
-    let text = std::str::from_utf8(&text.0).ok()?;
-    let tokens = text.trim().split(',').map(|token| token.trim().to_owned());
-    Tokens::try_from(tokens.collect::<Vec<_>>()).ok()
+fn read(secret: &Secret) -> Option<Found> {
+    let data = secret.data.as_ref()?;
+    // What is no text is no token either.
+    let text = |key| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0));
+    let next = text(NEXT);
+    Some(Found {
+        kept: Kept {
+            tokens: text(KEY)?.parse().ok()?,
+            next: next.as_deref().map(Next::from),
+        },
+        version: secret.metadata.resource_version.clone()?,
+        uid: secret.metadata.uid.clone()?,
+    })
 }
 
 /// 128 bits of the operating system's.
-fn random() -> std::io::Result<String> {
+pub(super) fn random() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
