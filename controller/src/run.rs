@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clusters::{identity, kubeconfig};
+use crate::clusters::{client, identity};
 use crate::discover::Discovery;
 use crate::engine::publish::Statuses;
 use crate::engine::{Engine, Options};
@@ -28,6 +28,8 @@ use crate::tokens::{self, Rotation};
 
 /// The filter's image is looked for again after this time.
 const IMAGE: Duration = Duration::from_secs(10);
+const CREDENTIALS: &str = "the hub's credentials";
+
 /// Renders a folder once, with the tokens of a file.
 ///
 /// # Errors
@@ -65,7 +67,9 @@ pub fn render(settings: &Settings, tokens: &Path, from: &Path, to: &Path) -> Res
 /// When it cannot start. Afterwards nothing is an error that may pass.
 pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
     let end = ended()?;
-    let hub = hub(settings).await?;
+    let config = hub(settings).await?;
+    let hub = client::shared(&config).context(CREDENTIALS)?;
+    let lease = client::apart(&config).context(CREDENTIALS)?;
     let options = Options {
         system_namespace: settings.namespace.clone(),
         allow_exec: settings.allow_exec,
@@ -78,7 +82,7 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
     let known = health.need("the hub and the mesh's settings");
     let instance = lead::identity(&settings.pod_name);
     let terms = Terms::new(&settings.namespace, "spillway-controller", &instance);
-    let (candidate, election) = lead::stand(hub.clone(), terms);
+    let (candidate, election) = lead::stand(lease, terms);
     let served = Served {
         health: health.clone(),
         metrics: std::sync::Arc::default(),
@@ -143,17 +147,15 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
     Ok(())
 }
 
-async fn hub(settings: &Settings) -> Result<Client> {
-    let mut config = match &settings.kubeconfig {
+async fn hub(settings: &Settings) -> Result<Config> {
+    match &settings.kubeconfig {
         Some(path) => {
             let read = Kubeconfig::read_from(path).context("the hub's kubeconfig")?;
             let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(read, &options).await?
+            Ok(Config::from_custom_kubeconfig(read, &options).await?)
         }
-        None => Config::incluster().context("outside a cluster, name the hub by --kubeconfig")?,
-    };
-    kubeconfig::bound(&mut config);
-    Client::try_from(config).context("the hub's credentials")
+        None => Config::incluster().context("outside a cluster, name the hub by --kubeconfig"),
+    }
 }
 
 /// Asks until the hub answers; nothing at the end.

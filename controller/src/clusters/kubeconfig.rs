@@ -6,15 +6,9 @@
 //! allowed. What it holds is never repeated in an error: every message is a constant.
 
 use std::fmt;
-use std::time::Duration;
 
 use kube::Config;
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
-
-/// A watch brings a bookmark each minute; a connection that is silent for longer is dead.
-const SILENCE: Duration = Duration::from_secs(90);
-/// Where a connection is made within the mesh or across the world.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// Everything that is wrong with a kubeconfig.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,25 +42,13 @@ pub async fn config(text: &[u8], allow_exec: bool) -> Result<Config, Unusable> {
         return Err(Unusable(problems));
     }
     let options = KubeConfigOptions::default();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+    Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|_| {
             Unusable(vec![
                 "its certificates or keys are not PEM in base64: write it with --flatten",
             ])
-        })?;
-    bound(&mut config);
-    Ok(config)
-}
-
-/// Every cluster is called in the same way: no proxy of the controller's environment, no patience
-/// of the library's beside the deadlines and back-offs here, and no connection that is dead.
-pub fn bound(config: &mut Config) {
-    config.proxy_url = None;
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(SILENCE);
-    config.write_timeout = Some(SILENCE);
+        })
 }
 
 fn current(kubeconfig: &Kubeconfig) -> Result<(&Cluster, &AuthInfo), &'static str> {

@@ -23,7 +23,7 @@ use super::worker::{Orders, Site, Worker};
 use crate::clusters::call::{Failure, find};
 use crate::clusters::claim::Claim;
 use crate::clusters::identity::{self, Identity};
-use crate::clusters::kubeconfig;
+use crate::clusters::{client, kubeconfig};
 use crate::observe::index::Index;
 use crate::observe::member::Observer;
 
@@ -190,7 +190,7 @@ impl Life {
         let config = kubeconfig::config(&text.0, self.shared.options.allow_exec).await;
         let config = config.map_err(|problem| unusable(problem.to_string()))?;
         // The library's words could quote the credentials.
-        Client::try_from(config).map_err(|_| {
+        client::shared(&config).map_err(|_| {
             unusable("its certificates or keys cannot be used: write PEM in base64".to_owned())
         })
     }

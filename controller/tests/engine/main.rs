@@ -8,6 +8,7 @@
 
 mod apply;
 mod claims;
+mod connections;
 mod discovery;
 mod faults;
 mod late;

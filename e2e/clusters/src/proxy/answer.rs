@@ -6,7 +6,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use kube::client::Body;
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ pub(super) async fn answer(
 ) -> anyhow::Result<Response<AnswerBody>> {
     let mut hangs = shared.hangs.subscribe();
     let (mut parts, body) = request.into_parts();
+    // Of the connection to the API server, which kube's own client makes.
+    parts.version = Version::HTTP_11;
     let failed = shared.faults.arrived(&parts);
     unless_it_hangs(&mut hangs).await;
     if let Some(status) = failed {

@@ -89,7 +89,11 @@ impl Faults {
     pub(super) fn arrived(&self, request: &Parts) -> Option<StatusCode> {
         let mut seen = Seen {
             method: request.method.clone(),
-            path: request.uri.to_string(),
+            path: request
+                .uri
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             failed: None,
         };
         let mut state = self.state();

@@ -16,6 +16,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use hyper::StatusCode;
@@ -42,6 +43,8 @@ struct Shared {
     anonymous: Client,
     faults: Faults,
     hangs: watch::Sender<bool>,
+    /// How many are open now.
+    connections: AtomicUsize,
 }
 
 /// A proxy before one API server; ends when dropped.
@@ -67,6 +70,7 @@ impl FaultProxy {
             anonymous: Client::try_from(nobody)?,
             faults: Faults::default(),
             hangs: watch::Sender::new(false),
+            connections: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(listen::accept(listener, shared.clone()));
         Ok(Self {
@@ -105,8 +109,8 @@ impl FaultProxy {
         client(&self.kubeconfig(identity)?)
     }
 
-    /// Lets connections be made and never answered, as those that there are already, watches
-    /// included; until [`FaultProxy::resume`].
+    /// Lets connections be made and never answered, as those that there are already, watches and
+    /// the pings of HTTP/2 included; until [`FaultProxy::resume`].
     pub fn hang(&self) {
         self.shared.hangs.send_replace(true);
     }
@@ -148,6 +152,12 @@ impl FaultProxy {
     /// Takes back what is left of all [`FaultProxy::fail_next`].
     pub fn fail_no_more(&self) {
         self.shared.faults.clear();
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Every request since the start, in the order of their arrival.

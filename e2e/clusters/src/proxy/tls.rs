@@ -11,8 +11,8 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::certificates::{Authority, Certificate};
 
-/// Asks for a client certificate and goes without: others bring a token. Only HTTP/1 is offered, so
-/// that a connection is one task, which ends all there is of it.
+/// Asks for a client certificate and goes without: others bring a token. HTTP/2 is offered, as an
+/// API server does.
 pub(super) fn acceptor(authority: &Authority, certificate: &Certificate) -> Result<TlsAcceptor> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -20,12 +20,13 @@ pub(super) fn acceptor(authority: &Authority, certificate: &Certificate) -> Resu
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(
             vec![CertificateDer::from(certificate.der.clone())],
             PrivatePkcs8KeyDer::from(certificate.key_der.clone()).into(),
         )?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
