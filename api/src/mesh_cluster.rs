@@ -53,12 +53,6 @@ use crate::schema;
         json_path = ".status.versions.kubernetes",
         description = "The version of its API server"
     ),
-    printcolumn(
-        name = "Istio",
-        type_ = "string",
-        json_path = ".status.versions.istio",
-        description = "The version of its istiod"
-    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "Message",
@@ -155,7 +149,7 @@ pub struct MeshClusterStatus {
     /// What runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<Versions>,
-    /// Where it is, as its nodes and its mesh say: region, zone, network.
+    /// Where it is, as its mesh says: `topology.istio.io/network`.
     #[schemars(schema_with = "schema::match_labels")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub system_labels: BTreeMap<String, String>,
@@ -176,8 +170,4 @@ pub struct Versions {
     #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
-    /// istiod's.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub istio: Option<String>,
 }

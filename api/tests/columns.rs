@@ -173,9 +173,8 @@ async fn kubectl_get_reads_well() -> Result<()> {
         uid: Some("2f1f".to_owned()),
         versions: Some(Versions {
             kubernetes: Some("v1.36.4".to_owned()),
-            istio: Some("1.31.1".to_owned()),
         }),
-        system_labels: [("region".to_owned(), "eu".to_owned())].into(),
+        system_labels: [("topology.istio.io/network".to_owned(), "eu".to_owned())].into(),
         score: Some(40),
         ..MeshClusterStatus::default()
     };
@@ -191,7 +190,6 @@ async fn kubectl_get_reads_well() -> Result<()> {
         ("ACCESS", "Attached"),
         ("CONTROL PLANE", "primary"),
         ("KUBERNETES", "v1.36.4"),
-        ("ISTIO", "1.31.1"),
         ("MESSAGE", "Ready is False"),
     ];
     assert_reads(&columns(hub, "mc").await?, &expected)?;

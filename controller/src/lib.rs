@@ -14,6 +14,7 @@ pub mod discover;
 pub mod engine;
 pub mod image;
 pub mod lead;
+pub mod metrics;
 pub mod observe;
 pub mod run;
 pub mod serve;

@@ -16,5 +16,8 @@ fn main() -> Result<()> {
         return run::render(&settings, tokens, from, to);
     }
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(run::control(&settings, level))
+    let done = runtime.block_on(run::control(&settings, level));
+    // A plan that is being made is not waited for.
+    runtime.shutdown_background();
+    done
 }

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use spillway_plan::Mesh;
@@ -14,12 +15,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clusters::count::Calls;
 use crate::clusters::{client, identity};
 use crate::discover::Discovery;
+use crate::engine::backoff::Backoff;
 use crate::engine::publish::Statuses;
-use crate::engine::{Engine, Options};
-use crate::image::Images;
-use crate::lead::{self, Terms};
+use crate::engine::{Engine, Inputs, Options};
+use crate::image::{self, Images};
+use crate::lead::{self, Candidate, Terms};
+use crate::metrics::{Metrics, Peer};
 use crate::serve::{Health, LogLevel, Served, Server};
 use crate::settings::Settings;
 use crate::target::{directory, source};
@@ -27,7 +31,11 @@ use crate::tokens::secret::Found;
 use crate::tokens::{self, Rotation};
 
 /// The filter's image is looked for again after this time.
-const IMAGE: Duration = Duration::from_secs(10);
+const IMAGE: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(180));
+/// Within this time after the signal it has ended, whatever hangs: less than a pod is given.
+const GRACE: Duration = Duration::from_secs(25);
+/// The last answers are given within this time.
+const CLOSING: Duration = Duration::from_secs(2);
 const CREDENTIALS: &str = "the hub's credentials";
 
 /// Renders a folder once, with the tokens of a file.
@@ -61,15 +69,78 @@ pub fn render(settings: &Settings, tokens: &Path, from: &Path, to: &Path) -> Res
     Ok(())
 }
 
-/// Controls a fleet until SIGTERM or SIGINT.
+/// Controls a fleet until SIGTERM or SIGINT. Then it is not ready any more, ends what it is
+/// writing, and puts down its Lease last; at the second signal it ends at once.
 ///
 /// # Errors
-/// When it cannot start. Afterwards nothing is an error that may pass.
+/// When it cannot start, or does not end in order. In between nothing is an error that may pass.
 pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
-    let end = ended()?;
+    let (end, at_once) = signals()?;
+    tokio::select! {
+        done = serve(settings, level, &end) => done,
+        () = at_once.cancelled() => bail!("a second signal ended it at once"),
+    }
+}
+
+async fn serve(settings: &Settings, level: LogLevel, end: &CancellationToken) -> Result<()> {
+    let metrics = Arc::<Metrics>::default();
     let config = hub(settings).await?;
-    let hub = client::shared(&config).context(CREDENTIALS)?;
+    let calls = Calls::new(&metrics, Peer::Hub);
+    let hub = client::shared(&config, calls).context(CREDENTIALS)?;
     let lease = client::apart(&config).context(CREDENTIALS)?;
+    let health = Health::default();
+    let instance = lead::identity(&settings.pod_name);
+    let terms = Terms::new(&settings.namespace, "spillway-controller", &instance);
+    let (candidate, election) = lead::stand(lease, terms);
+    let served = Served {
+        health: health.clone(),
+        metrics: metrics.clone(),
+        candidate: Some(candidate.clone()),
+        level,
+    };
+    let server = Server::bind(settings.listen, settings.admin).await;
+    let server = server.context("the addresses to listen on")?;
+    // It tells how it ends until it has.
+    let closed = CancellationToken::new();
+    let serving = tokio::spawn(server.run(served, closed.clone()));
+
+    let done = CancellationToken::new();
+    let pulse = health.pulse("the election", stuck(settings), Instant::now());
+    let elected = tokio::spawn(election.run(pulse, done.clone().cancelled_owned()));
+    let (health, end_of) = (&health, end.clone());
+    let working = async {
+        work(settings, hub, &instance, candidate, health, metrics, end).await;
+        // Nothing writes any more: another replica may take over at once.
+        done.cancel();
+        elected.await
+    };
+    let late = async {
+        end_of.cancelled().await;
+        health.end();
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        elected = working => elected?,
+        () = late => tracing::warn!("something hangs: what it was writing is left as it is"),
+    }
+    closed.cancel();
+    match tokio::time::timeout(CLOSING, serving).await {
+        Ok(served) => Ok(served??),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Plans, writes and reports until `end`.
+async fn work(
+    settings: &Settings,
+    hub: Client,
+    instance: &str,
+    candidate: Candidate,
+    health: &Health,
+    metrics: Arc<Metrics>,
+    end: &CancellationToken,
+) {
+    let known = health.need("the hub and the mesh's settings");
     let options = Options {
         system_namespace: settings.namespace.clone(),
         allow_exec: settings.allow_exec,
@@ -78,32 +149,24 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
         abandon_after: settings.abandon_after,
         ..Options::default()
     };
-    let health = Health::default();
-    let known = health.need("the hub and the mesh's settings");
-    let instance = lead::identity(&settings.pod_name);
-    let terms = Terms::new(&settings.namespace, "spillway-controller", &instance);
-    let (candidate, election) = lead::stand(lease, terms);
-    let served = Served {
-        health: health.clone(),
-        metrics: std::sync::Arc::default(),
-        candidate: Some(candidate.clone()),
-        level,
-    };
-    let server = Server::bind(settings.listen, settings.admin).await;
-    let server = server.context("the addresses to listen on")?;
-    let serving = tokio::spawn(server.run(served, end.clone()));
-
-    let Some(uid) = hub_uid(&hub, &options, &end).await else {
-        return Ok(());
+    let Some(uid) = hub_uid(&hub, &options, end).await else {
+        return;
     };
     let (mesh, settled) = watch::channel(None);
-    let engine = Engine::new(hub.clone(), &uid, options.clone(), settled);
+    let (told, image) = watch::channel(image::unknown());
+    let inputs = Inputs {
+        mesh: settled,
+        image,
+        metrics: metrics.clone(),
+    };
+    let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs);
     let statuses = Statuses::new(
         hub.clone(),
-        &instance,
+        instance,
         options.deadline,
         engine.reports(),
         engine.snapshot(),
+        metrics.clone(),
     );
     let mut planned = engine.snapshot();
     let _ready = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -113,13 +176,13 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
     }));
     let discovery = (!settings.discover.is_empty()).then(|| {
         let known = engine.snapshot();
-        Discovery::new(&hub, &instance, &options, &settings.discover, known)
+        Discovery::new(&hub, instance, &options, &settings.discover, known)
     });
     let _discovery = discovery.map(|it| AbortOnDropHandle::new(tokio::spawn(it.run())));
-    let (told, found) = watch::channel(None);
+    let (tell, found) = watch::channel(None);
     let rotation = Rotation::new(
         &hub,
-        &instance,
+        instance,
         &options,
         found.clone(),
         engine.snapshot(),
@@ -131,20 +194,26 @@ pub async fn control(settings: &Settings, level: LogLevel) -> Result<()> {
         settings.namespace.clone(),
         options.deadline,
         options.backoff,
-        told,
+        tell,
     );
     let _follow = AbortOnDropHandle::new(tokio::spawn(follow));
-    let settle = settle(settings.clone(), options.deadline, found, mesh);
+    let settle = settle(settings.clone(), found, mesh);
     let _mesh = AbortOnDropHandle::new(tokio::spawn(settle));
-    let done = CancellationToken::new();
-    let elected = tokio::spawn(election.run(done.clone().cancelled_owned()));
-    tokio::join!(engine.run(Some(candidate), end.clone()), statuses.run(end));
-    health.end();
-    // Nothing writes any more: another replica may take over at once.
-    done.cancel();
-    elected.await?;
-    serving.await??;
-    Ok(())
+    let images = Images::new(settings.registries(), settings.call_timeout);
+    let url = settings.image.url().to_owned();
+    let _image = AbortOnDropHandle::new(tokio::spawn(async move {
+        image::follow(images, &url, IMAGE, &metrics, told).await;
+    }));
+    let pulse = |name| health.pulse(name, stuck(settings), Instant::now());
+    tokio::join!(
+        engine.run(Some(candidate), pulse("the planner"), end.clone()),
+        statuses.run(pulse("the writer of statuses"), end.clone()),
+    );
+}
+
+/// A loop that says nothing for so long is stuck: it may wait for two calls, one after the other.
+fn stuck(settings: &Settings) -> Duration {
+    settings.call_timeout * 2 + Duration::from_secs(60)
 }
 
 async fn hub(settings: &Settings) -> Result<Config> {
@@ -178,19 +247,12 @@ async fn hub_uid(hub: &Client, options: &Options, end: &CancellationToken) -> Op
     }
 }
 
-/// Tells the mesh's settings once there are tokens and the image can be had: a plugin whose image
-/// is missing replaces a running filter by nothing.
+/// Tells the mesh's settings once there are tokens, and whenever these change.
 async fn settle(
     settings: Settings,
-    deadline: Duration,
     mut tokens: watch::Receiver<Option<Found>>,
     mesh: watch::Sender<Option<Mesh>>,
 ) {
-    let images = Images::new(settings.registries(), deadline);
-    while let Err(missing) = images.available(settings.image.url(), Instant::now()).await {
-        tracing::error!(reason = missing.reason, error = %missing, "the filter's image cannot be had, so nothing is written");
-        tokio::time::sleep(IMAGE).await;
-    }
     loop {
         if let Some(found) = tokens.borrow_and_update().clone() {
             mesh.send_replace(Some(settings.mesh(found.kept.tokens)));
@@ -201,15 +263,20 @@ async fn settle(
     }
 }
 
-/// Cancelled by SIGTERM and SIGINT.
-fn ended() -> Result<CancellationToken> {
-    let end = CancellationToken::new();
+/// Cancelled by the first SIGTERM or SIGINT, and by the second.
+fn signals() -> Result<(CancellationToken, CancellationToken)> {
+    let (end, at_once) = (CancellationToken::new(), CancellationToken::new());
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, end) = (signal(kind)?, end.clone());
+        let mut signals = signal(kind)?;
+        let (end, at_once) = (end.clone(), at_once.clone());
         tokio::spawn(async move {
-            signals.recv().await;
-            end.cancel();
+            while signals.recv().await.is_some() {
+                if end.is_cancelled() {
+                    at_once.cancel();
+                }
+                end.cancel();
+            }
         });
     }
-    Ok(end)
+    Ok((end, at_once))
 }

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use spillway_clusters::{Cluster, Clusters, User};
 use spillway_controller::lead::{Lease, Terms, identity, stand};
+use spillway_controller::serve::{Health, Pulse};
 use spillway_e2e::process::Process;
 
 /// Shorter than in earnest, so that the tests are.
@@ -26,6 +27,10 @@ fn terms(name: &str) -> Terms {
         retry: Duration::from_millis(300),
         ..Terms::new("default", "test", &identity(name))
     }
+}
+
+fn pulse() -> Pulse {
+    Health::default().pulse("the election", SOON, Instant::now())
 }
 
 /// The other program: see above. Its arguments stand in a file, since the test harness has its own.
@@ -70,7 +75,7 @@ fn candidate() -> Result<()> {
             }
         };
         tokio::select! {
-            () = election.run(stop) => {}
+            () = election.run(pulse(), stop) => {}
             () = write => {}
         }
         Ok(())
@@ -266,7 +271,7 @@ async fn a_lease_that_is_taken_away_is_lost_at_once() -> Result<()> {
     let hub = Hub::start().await?;
     let client = hub.clusters.cluster("hub")?.client(User::admin())?;
     let (mut candidate, election) = stand(client, terms("only"));
-    let election = tokio::spawn(election.run(std::future::pending()));
+    let election = tokio::spawn(election.run(pulse(), std::future::pending()));
     let mut lease = candidate.elected().await.context("never elected")?;
     assert!(lease.still_leads(Instant::now()) && candidate.leads(Instant::now()));
 
@@ -292,7 +297,7 @@ async fn a_leader_without_its_api_server_stops_in_time() -> Result<()> {
     let hub = Hub::start().await?;
     let cluster = hub.clusters.cluster("hub")?;
     let (mut candidate, election) = stand(cluster.client(User::admin())?, terms("only"));
-    let election = tokio::spawn(election.run(std::future::pending()));
+    let election = tokio::spawn(election.run(pulse(), std::future::pending()));
     let mut lease = candidate.elected().await.context("never elected")?;
     cluster.api_server().pause().await?;
     let paused = Instant::now();

@@ -31,6 +31,7 @@ fn progress(state: ApplyState, error: Option<String>) -> Progress {
     Progress {
         state,
         generation: Some(1),
+        waits_for: None,
         error,
     }
 }

@@ -74,6 +74,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The code with which it has exited; none while it runs, or where a signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok()??.code()
+    }
+
     /// Processor time used so far, user and system, by all its threads.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
 use tower_http::timeout::ResponseBodyTimeoutLayer;
 
+use super::count::Calls;
+
 /// Where a connection is made within the mesh or across the world, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Pings are so far apart, and are waited for so long.
@@ -48,15 +50,16 @@ const STREAMS: usize = 64;
 
 type Connector = TimeoutConnector<HttpsConnector<HttpConnector>>;
 
-/// A client with as few connections as there can be.
+/// A client with as few connections as there can be, whose calls are counted.
 ///
 /// Nothing is tried twice here: the deadlines and back-offs of the callers are all the patience
 /// there is. A proxy of the process's environment is not used.
 ///
 /// # Errors
 /// When the configuration's certificates, keys or names cannot be used.
-pub fn shared(config: &Config) -> kube::Result<Client> {
+pub fn shared(config: &Config, calls: Calls) -> kube::Result<Client> {
     let service = ServiceBuilder::new()
+        .layer(calls)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)

@@ -39,6 +39,11 @@ impl Due {
         matches!(self.change.action, Action::Replace { .. })
     }
 
+    /// Whether an object goes away.
+    pub(super) const fn is_removal(&self) -> bool {
+        matches!(self.change.action, Action::Delete { .. })
+    }
+
     /// As in a log line.
     pub(super) const fn verb(&self) -> &'static str {
         match self.change.action {

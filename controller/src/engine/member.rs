@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -14,16 +14,19 @@ use spillway_api::MeshCluster;
 use spillway_api::mesh_cluster::Access;
 use spillway_plan::ControlPlane;
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::authority::Authority;
 use super::options::Options;
-use super::report::{Problem, Reports};
+use super::report::{ClusterReport, Problem, Reports};
 use super::worker::{Orders, Site, Worker};
 use crate::clusters::call::{Failure, find};
 use crate::clusters::claim::Claim;
+use crate::clusters::count::Calls;
 use crate::clusters::identity::{self, Identity};
 use crate::clusters::{client, kubeconfig};
+use crate::image::Availability;
+use crate::metrics::{Metrics, Peer};
 use crate::observe::index::Index;
 use crate::observe::member::Observer;
 
@@ -41,6 +44,11 @@ pub(crate) struct Surroundings {
     /// The names of the hub's MeshClusters.
     pub(crate) attached: watch::Receiver<BTreeSet<String>>,
     pub(crate) interest: watch::Receiver<BTreeSet<String>>,
+    /// Whether the filter's image can be had.
+    pub(crate) image: watch::Receiver<Availability>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Passes of workers that are under way.
+    pub(crate) under_way: TaskTracker,
 }
 
 /// A MeshCluster as it was when its member began: another one is another member.
@@ -84,16 +92,27 @@ impl Member {
         }
     }
 
-    /// Gives orders, unless they are the same as before. Returns the number of the newest.
-    pub(crate) fn order(&self, wanted: ControlPlane, last: u64, authority: &Authority) -> u64 {
-        let mut sequence = last.saturating_add(1);
+    /// Gives orders, unless they are the same as before. Returns the number of the newest. `since`
+    /// is when the change was seen that they follow; what the cluster does not have yet is older.
+    pub(crate) fn order(
+        &self,
+        wanted: ControlPlane,
+        before: &ClusterReport,
+        since: Instant,
+        authority: &Authority,
+    ) -> u64 {
+        let mut sequence = before.ordered.saturating_add(1);
+        let is_behind = before.applied != before.ordered;
         self.orders.send_if_modified(|orders| match orders {
             Some(orders) if *orders.wanted == wanted && orders.authority.holds() => {
                 sequence = orders.sequence;
                 false
             }
             orders => {
+                let older = orders.as_ref().filter(|_| is_behind);
+                let since = older.map_or(since, |orders| orders.since.min(since));
                 *orders = Some(Orders {
+                    since,
                     wanted: Arc::new(wanted),
                     sequence,
                     authority: authority.clone(),
@@ -190,7 +209,8 @@ impl Life {
         let config = kubeconfig::config(&text.0, self.shared.options.allow_exec).await;
         let config = config.map_err(|problem| unusable(problem.to_string()))?;
         // The library's words could quote the credentials.
-        client::shared(&config).map_err(|_| {
+        let calls = Calls::new(&self.shared.metrics, Peer::Member);
+        client::shared(&config, calls).map_err(|_| {
             unusable("its certificates or keys cannot be used: write PEM in base64".to_owned())
         })
     }
@@ -261,6 +281,9 @@ impl Life {
             claim,
             reports: self.shared.reports.clone(),
             options: self.shared.options.clone(),
+            image: self.shared.image.clone(),
+            metrics: self.shared.metrics.clone(),
+            under_way: self.shared.under_way.clone(),
         };
         AbortOnDropHandle::new(tokio::spawn(Worker::new(site).run(self.orders.clone())))
     }

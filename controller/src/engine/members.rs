@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use kube::{Client, ResourceExt};
 use spillway_api::MeshCluster;
 use spillway_api::mesh_cluster::Access;
 use spillway_plan::{Mesh, Plan};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::authority::Authority;
 use super::member::{Member, Origin, Surroundings};
 use super::options::Options;
-use super::report::Reports;
+use super::plan::Inputs;
+use super::report::{ClusterReport, Reports};
 use crate::observe::index::Index;
 
 /// All members, by MeshCluster.
@@ -32,6 +35,7 @@ impl Members {
         hub_uid: &str,
         options: &Options,
         reports: Arc<Reports>,
+        inputs: &Inputs,
         tell: (watch::Sender<u64>, watch::Sender<u64>),
     ) -> Self {
         let attached = watch::Sender::new(BTreeSet::new());
@@ -44,6 +48,9 @@ impl Members {
                 reports,
                 attached: attached.subscribe(),
                 interest: interest.subscribe(),
+                image: inputs.image.clone(),
+                metrics: inputs.metrics.clone(),
+                under_way: TaskTracker::new(),
             },
             tell,
             attached,
@@ -108,6 +115,11 @@ impl Members {
             let observed = identity.zip(member).and_then(|(identity, member)| {
                 member.index.observed(&identity.uid, &mesh.root_namespace)
             });
+            if let Some(observed) = &observed {
+                let network = observed.network.clone();
+                let report = |report: &mut ClusterReport| report.network = network;
+                self.surroundings.reports.update(&name, report);
+            }
             spillway_plan::Cluster {
                 resource: MeshCluster::clone(cluster),
                 observed,
@@ -120,14 +132,14 @@ impl Members {
     }
 
     /// Gives every control plane that was planned its orders.
-    pub(super) fn order(&self, plan: &Plan, office: &Authority) {
+    pub(super) fn order(&self, plan: &Plan, since: Instant, office: &Authority) {
         for (name, member) in &self.members {
             let Some(wanted) = plan.control_planes.get(name) else {
                 member.withdraw();
                 continue;
             };
-            let last = self.surroundings.reports.get(name).ordered;
-            let sequence = member.order(wanted.clone(), last, office);
+            let before = self.surroundings.reports.get(name);
+            let sequence = member.order(wanted.clone(), &before, since, office);
             self.surroundings
                 .reports
                 .update(name, |report| report.ordered = sequence);
@@ -137,6 +149,13 @@ impl Members {
     /// Nothing is to be written.
     pub(super) fn withdraw(&self) {
         self.members.values().for_each(Member::withdraw);
+    }
+
+    /// Nothing is to be written any more; returns when nothing is under way.
+    pub(super) async fn end(&self) {
+        self.withdraw();
+        self.surroundings.under_way.close();
+        self.surroundings.under_way.wait().await;
     }
 
     /// Has every member look into these namespaces.
@@ -151,8 +170,9 @@ impl Members {
         });
     }
 
-    /// Whether every control plane has all that the last plan gives it.
-    pub(super) fn have_all(&self, clusters: &[Arc<MeshCluster>]) -> bool {
+    /// Whether every control plane has all that the last plan gives it for a policy, which is
+    /// nothing where that is being deleted.
+    pub(super) fn have_all(&self, policy: &str, clusters: &[Arc<MeshCluster>]) -> bool {
         let mut written = clusters.iter().filter(|cluster| {
             let own = cluster.name_any();
             let serves = cluster.spec.control_plane.as_ref();
@@ -161,7 +181,7 @@ impl Members {
         written.all(|cluster| {
             let name = cluster.name_any();
             let given = self.members.get(&name).is_some_and(Member::has_orders);
-            given && self.surroundings.reports.get(&name).is_settled()
+            given && self.surroundings.reports.get(&name).is_settled_for(policy)
         })
     }
 }

@@ -6,8 +6,9 @@
 //! - [`worker`]: writes to one control plane
 //! - [`due`], [`stuck`], [`reverts`]: what is to be written, what could not be, and what somebody
 //!   keeps putting back
+//! - [`gate`]: plugins that wait for the filter's image
 //! - [`write`](mod@write): one write
-//! - [`publish`]: statuses on the hub
+//! - [`judge`], [`publish`]: how everything is, and the statuses on the hub
 //! - [`finalizer`]: a policy is gone only after it was cleaned up
 //! - [`authority`], [`backoff`], [`options`], [`report`]: what these share
 
@@ -15,6 +16,8 @@ pub mod authority;
 pub mod backoff;
 mod due;
 pub mod finalizer;
+mod gate;
+mod judge;
 pub mod member;
 mod members;
 pub mod options;
@@ -28,5 +31,5 @@ pub mod write;
 
 pub use authority::Authority;
 pub use options::Options;
-pub use plan::Engine;
+pub use plan::{Engine, Inputs};
 pub use report::{ClusterReport, Reports, Snapshot};

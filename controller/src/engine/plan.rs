@@ -7,7 +7,7 @@
 //! Without office ([`Authority`]) it does all of this but give orders, so that a new leader has
 //! its connections and its view of the clusters already.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -24,14 +24,27 @@ use super::members::Members;
 use super::options::Options;
 use super::report::{Reports, Snapshot};
 use crate::clusters::call::Failure;
+use crate::image::Availability;
 use crate::lead::Candidate;
+use crate::metrics::Metrics;
 use crate::observe::hub::Hub;
 use crate::observe::interest;
+use crate::serve::Pulse;
 
 /// Finalizers are written so many at a time.
 const AT_ONCE: usize = 16;
 /// While policies are being deleted, clusters that stay away are looked at so often.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What an engine is given besides the hub.
+pub struct Inputs {
+    /// The mesh's settings. Nothing is planned before they are there.
+    pub mesh: watch::Receiver<Option<Mesh>>,
+    /// Whether the filter's image can be had.
+    pub image: watch::Receiver<Availability>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
 
 /// Plans, and gives orders to the clusters.
 pub struct Engine {
@@ -39,32 +52,31 @@ pub struct Engine {
     options: Options,
     reports: Arc<Reports>,
     mesh: watch::Receiver<Option<Mesh>>,
+    metrics: Arc<Metrics>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     changed: watch::Sender<u64>,
     endpoints: watch::Sender<u64>,
+    /// When the first change was seen that no plan has taken up yet.
+    first: Arc<Mutex<Option<Instant>>>,
     members: Members,
     ending: Ending,
 }
 
 impl Engine {
-    /// An engine for the hub of this identity. It plans nothing before the mesh's settings are
-    /// there.
+    /// An engine for the hub of this identity.
     #[must_use]
-    pub fn new(
-        hub: Client,
-        hub_uid: &str,
-        options: Options,
-        mesh: watch::Receiver<Option<Mesh>>,
-    ) -> Self {
+    pub fn new(hub: Client, hub_uid: &str, options: Options, inputs: Inputs) -> Self {
         let (changed, endpoints) = (watch::Sender::new(0), watch::Sender::new(0));
         let reports = Arc::<Reports>::default();
         let tell = (changed.clone(), endpoints.clone());
-        let members = Members::new(&hub, hub_uid, &options, reports.clone(), tell);
+        let members = Members::new(&hub, hub_uid, &options, reports.clone(), &inputs, tell);
         Self {
             hub,
             options,
             reports,
-            mesh,
+            mesh: inputs.mesh,
+            metrics: inputs.metrics,
+            first: Arc::default(),
             snapshot: watch::Sender::new(Arc::default()),
             changed,
             endpoints,
@@ -85,16 +97,24 @@ impl Engine {
         self.snapshot.subscribe()
     }
 
-    /// Works until `end`. With a candidate it gives orders while that leads, without one always.
-    pub async fn run(mut self, mut candidate: Option<Candidate>, end: CancellationToken) {
+    /// Works until `end`, and returns when nothing is written any more. With a candidate it gives
+    /// orders while that leads, without one always.
+    pub async fn run(
+        mut self,
+        mut candidate: Option<Candidate>,
+        pulse: Pulse,
+        end: CancellationToken,
+    ) {
         let mut office = candidate.is_none().then_some(Authority::Alone);
         let _forwards = self.forwards();
         let mut changed = self.changed.subscribe();
         let mut reported = self.reports.changed();
         let mut hub = self.watch_hub();
         loop {
+            pulse.beat(Instant::now());
             tokio::select! {
-                () = end.cancelled() => return,
+                () = end.cancelled() => return self.members.end().await,
+                () = pulse.rest() => {}
                 Some(lease) = elected(&mut candidate, office.is_none()) => {
                     tracing::info!("this process leads");
                     office = Some(Authority::Elected(lease));
@@ -108,13 +128,13 @@ impl Engine {
                 }
                 _ = changed.changed() => {
                     self.gather(&mut changed).await;
-                    self.reconcile(&hub, office.as_ref()).await;
+                    self.reconcile(&hub, office.as_ref(), &pulse).await;
                 }
                 _ = reported.changed(), if !self.ending.is_empty() => {
-                    self.finalize(&hub, office.as_ref()).await;
+                    self.finalize(&hub, office.as_ref(), &pulse).await;
                 }
                 () = tokio::time::sleep(LOOK), if !self.ending.is_empty() => {
-                    self.finalize(&hub, office.as_ref()).await;
+                    self.finalize(&hub, office.as_ref(), &pulse).await;
                 }
             }
         }
@@ -129,8 +149,9 @@ impl Engine {
         Hub::watch(&self.hub, system_namespace, backoff, &self.changed)
     }
 
-    /// Endpoints change all the time, the mesh's settings hardly ever: both make a plan.
-    fn forwards(&self) -> [AbortOnDropHandle<()>; 2] {
+    /// Endpoints change all the time, the mesh's settings hardly ever: both make a plan. And the
+    /// time of the first change is noted.
+    fn forwards(&self) -> [AbortOnDropHandle<()>; 3] {
         let forward = |mut from: watch::Receiver<u64>, to: watch::Sender<u64>, pause: Duration| async move {
             while from.changed().await.is_ok() {
                 to.send_modify(|count| *count = count.wrapping_add(1));
@@ -146,10 +167,23 @@ impl Engine {
                 changed.send_modify(|count| *count = count.wrapping_add(1));
             }
         };
+        // Also while a plan is being made.
+        let (mut seen, first) = (self.changed.subscribe(), self.first.clone());
+        let stamp = async move {
+            while seen.changed().await.is_ok() {
+                let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(Instant::now);
+            }
+        };
         [
             AbortOnDropHandle::new(tokio::spawn(endpoints)),
             AbortOnDropHandle::new(tokio::spawn(mesh)),
+            AbortOnDropHandle::new(tokio::spawn(stamp)),
         ]
+    }
+
+    fn first_change(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until all is quiet, but not for ever.
@@ -164,10 +198,11 @@ impl Engine {
         }
     }
 
-    async fn reconcile(&mut self, hub: &Hub, office: Option<&Authority>) {
+    async fn reconcile(&mut self, hub: &Hub, office: Option<&Authority>, pulse: &Pulse) {
         if !hub.is_complete() {
             return;
         }
+        let since = self.first_change().take().unwrap_or_else(Instant::now);
         let clusters = hub.clusters();
         let policies = hub.policies();
         self.members.muster(&clusters, &hub.secrets());
@@ -191,13 +226,17 @@ impl Engine {
             mesh,
         };
         // A plan for a thousand clusters takes a while; the other tasks go on meanwhile.
-        let Ok(plan) = tokio::task::spawn_blocking(move || spillway_plan::plan(&input)).await
-        else {
+        let planning = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            (spillway_plan::plan(&input), began.elapsed())
+        });
+        let Ok((plan, took)) = planning.await else {
             tracing::error!("the planner failed");
             return;
         };
+        self.metrics.planned(took);
         if let Some(office) = office {
-            self.members.order(&plan, office);
+            self.members.order(&plan, since, office);
             self.ending.ordered_without(&policies, Instant::now());
         }
         self.snapshot.send_modify(|snapshot| {
@@ -211,11 +250,11 @@ impl Engine {
                 clusters,
             });
         });
-        self.finalize(hub, office).await;
+        self.finalize(hub, office, pulse).await;
     }
 
     /// Puts finalizers on new policies, and takes them off those that are cleaned up.
-    async fn finalize(&self, hub: &Hub, office: Option<&Authority>) {
+    async fn finalize(&self, hub: &Hub, office: Option<&Authority>, pulse: &Pulse) {
         let Some(office) = office.filter(|office| office.holds()) else {
             return;
         };
@@ -223,8 +262,13 @@ impl Engine {
         let (client, options) = (&self.hub, &self.options);
         let is_clean = |policy: &BurstPolicy| {
             let waited = self.ending.waited(policy, now);
+            let name = format!(
+                "{}/{}",
+                policy.namespace().unwrap_or_default(),
+                policy.name_any()
+            );
             waited.is_some_and(|waited| {
-                waited >= options.abandon_after || self.members.have_all(&clusters)
+                waited >= options.abandon_after || self.members.have_all(&name, &clusters)
             })
         };
         let writes = hub.policies().into_iter().filter_map(|policy| {
@@ -241,6 +285,7 @@ impl Engine {
             } else {
                 finalizer::remove(client, &policy, options.deadline).await
             };
+            pulse.beat(Instant::now());
             self.tell(&policy, outcome);
         });
         writes.buffer_unordered(AT_ONCE).collect::<()>().await;

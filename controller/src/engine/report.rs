@@ -26,16 +26,22 @@ pub struct Problem {
 pub struct ClusterReport {
     /// Who it is; none as long as it never answered.
     pub identity: Option<Identity>,
+    /// Its network, as its mesh says.
+    pub network: Option<String>,
     /// Why it cannot be reached or may not be written to.
     pub problem: Option<Problem>,
     /// Why it cannot be watched now; what was seen before still counts.
     pub unseen: Option<Problem>,
     /// The last intent that it was given, counted up; 0 where there was none yet.
     pub ordered: u64,
+    /// The last intent of which it has all that can be written now.
+    pub reached: u64,
     /// The last intent that it has in full.
     pub applied: u64,
     /// Policies that it could not be given, by `NAMESPACE/NAME`, and why.
     pub failed: BTreeMap<String, String>,
+    /// Policies whose plugins wait for the filter's image, by `NAMESPACE/NAME`, and why.
+    pub waiting: BTreeMap<String, Problem>,
     /// The namespaces that the account may not look into.
     pub forbidden: Vec<String>,
     /// When its API server last answered a write or was found to be as it should.
@@ -54,6 +60,17 @@ impl ClusterReport {
             && self.unseen.is_none()
             && self.failed.is_empty()
             && self.applied == self.ordered
+    }
+
+    /// Whether it has all that it should of one policy, whatever others wait for.
+    #[must_use]
+    pub fn is_settled_for(&self, policy: &str) -> bool {
+        self.problem.is_none()
+            && self.unseen.is_none()
+            && !self.failed.contains_key(policy)
+            && !self.waiting.contains_key(policy)
+            && self.ordered > 0
+            && self.reached == self.ordered
     }
 }
 

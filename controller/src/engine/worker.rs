@@ -9,6 +9,7 @@
 //!   a single object (403, 404, 409, 422) does not: the object's policies wait, the others go on.
 //! - Plugins are written at most once in [`Options::push_interval`]. A pass that comes too early
 //!   waits, and writes what is the newest then.
+//! - Plugins that need an image which cannot be had are held back ([`super::gate`]).
 //! - Of a difference it writes one stage; what is left after [`Options::settle`] is the next.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +22,12 @@ use spillway_plan::ControlPlane;
 use spillway_plan::diff::Action;
 use spillway_plan::output::Key;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::authority::Authority;
 use super::backoff::Backoff;
 use super::due::{self, Due};
+use super::gate;
 use super::options::Options;
 use super::report::{Problem, Reports};
 use super::reverts::Reverts;
@@ -32,6 +35,8 @@ use super::stuck::Stuck;
 use super::write::Writer;
 use crate::clusters::call::Failure;
 use crate::clusters::claim::{Claim, ClaimError};
+use crate::image::Availability;
+use crate::metrics::{Applied, Kind as Counted, Metrics};
 use crate::observe::index::Index;
 
 /// The claim is looked at again before a write when the last look is older than this.
@@ -46,6 +51,8 @@ pub struct Orders {
     pub sequence: u64,
     /// By whose authority they are written.
     pub authority: Authority,
+    /// When the first change was seen that this control plane does not have yet.
+    pub since: Instant,
 }
 
 /// What a worker works with.
@@ -62,6 +69,12 @@ pub struct Site {
     pub reports: Arc<Reports>,
     /// How patient it is.
     pub options: Options,
+    /// Whether the filter's image can be had.
+    pub image: watch::Receiver<Availability>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Knows what is under way, so that the process does not end in the midst of it.
+    pub under_way: TaskTracker,
 }
 
 /// When to look again.
@@ -88,6 +101,8 @@ pub struct Worker {
     reverts: Reverts,
     /// The last intent that it had in full: a difference that comes later is somebody else's doing.
     settled: u64,
+    /// Whether anything was written since.
+    wrote: bool,
 }
 
 impl Worker {
@@ -103,14 +118,19 @@ impl Worker {
             edited: BTreeMap::new(),
             reverts: Reverts::default(),
             settled: 0,
+            wrote: false,
         }
     }
 
     /// Works until there is nobody left to give orders.
     pub async fn run(mut self, mut orders: watch::Receiver<Option<Orders>>) {
         let mut seen = self.site.index.ours();
+        let mut image = self.site.image.clone();
         loop {
             seen.borrow_and_update();
+            image.borrow_and_update();
+            // Before the orders are read: who takes them back and waits then waits for this pass.
+            let under_way = self.site.under_way.token();
             let order = orders.borrow_and_update().clone();
             let next = match &order {
                 Some(order) if order.authority.holds() && self.site.index.is_complete() => {
@@ -118,6 +138,7 @@ impl Worker {
                 }
                 _ => Next::Change,
             };
+            drop(under_way);
             let pause = match next {
                 Next::After(pause) => {
                     tokio::time::sleep(pause).await;
@@ -129,6 +150,7 @@ impl Worker {
             tokio::select! {
                 changed = orders.changed() => if changed.is_err() { return },
                 _ = seen.changed() => {}
+                Ok(()) = image.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -137,9 +159,10 @@ impl Worker {
     async fn pass(&mut self, order: &Orders, orders: &watch::Receiver<Option<Orders>>) -> Next {
         self.stuck.try_again(Instant::now());
         let mut due = due::all(&order.wanted, &self.site.index);
+        let waiting = gate::hold_back(&mut due, &self.site.index, &self.site.image.borrow());
         due.retain(|due| self.can_be_written(due));
         let Some(stage) = due.iter().map(Due::stage).min() else {
-            return self.finish(order).await;
+            return self.finish(order, waiting).await;
         };
         let now: Vec<&Due> = due.iter().filter(|due| due.stage() == stage).collect();
         if now.iter().any(|due| due.is_plugin())
@@ -150,14 +173,12 @@ impl Worker {
         if let Err(error) = self.prepare(&now).await {
             return self.refused(&error);
         }
-        if self.settled == order.sequence {
-            self.repairing(&now);
-        }
+        let repairs = self.settled == order.sequence;
         for due in now {
             if !order.authority.holds() || orders.has_changed().unwrap_or(true) {
                 return Next::After(Duration::ZERO);
             }
-            match self.write(due).await {
+            match self.write(due, repairs && !due.is_edit()).await {
                 Ok(()) => {}
                 Err(failure) if failure.is_local() => self.set_aside(due, failure),
                 Err(failure) => return self.back_off(&failure),
@@ -197,7 +218,7 @@ impl Worker {
         self.site.claim.note(namespaces).await
     }
 
-    async fn write(&mut self, due: &Due) -> Result<(), Failure> {
+    async fn write(&mut self, due: &Due, repairs: bool) -> Result<(), Failure> {
         let writer = Writer {
             client: &self.site.client,
             index: &self.site.index,
@@ -206,7 +227,21 @@ impl Worker {
         if due.is_plugin() {
             self.plugins_after = Some(Instant::now() + self.site.options.push_interval);
         }
-        writer.carry_out(&due.change.action).await?;
+        let written = writer.carry_out(&due.change.action).await;
+        let kind = due.key.kind().map(Counted::from);
+        if let Some(kind) = kind {
+            let result = match &written {
+                Ok(()) if due.is_removal() => Applied::Deleted,
+                Ok(()) => Applied::Written,
+                Err(failure) => Applied::from(failure),
+            };
+            self.site.metrics.applied(kind, result);
+            if repairs && written.is_ok() {
+                self.site.metrics.repaired(kind);
+            }
+        }
+        written?;
+        self.wrote = true;
         if let Action::Replace { object, .. } = &due.change.action {
             self.edited(due, object);
             self.reverts.wrote(&due.key, object, Instant::now());
@@ -218,10 +253,12 @@ impl Worker {
             namespace = due.key.namespace,
             name = due.key.name,
             action = due.verb(),
+            repairs,
             "an object was written"
         );
         self.site.reports.update(&self.site.cluster, |report| {
             report.writes = report.writes.saturating_add(1);
+            report.repairs = report.repairs.saturating_add(repairs.into());
             report.last_seen = Some(SystemTime::now());
         });
         Ok(())
@@ -256,27 +293,37 @@ impl Worker {
     }
 
     /// Nothing is left that can be written now.
-    async fn finish(&mut self, order: &Orders) -> Next {
+    async fn finish(&mut self, order: &Orders, waiting: BTreeMap<String, Problem>) -> Next {
         let mut failed = self.stuck.failed();
         failed.extend(self.reverts.fought(&order.wanted, Instant::now()));
-        let is_whole = self.stuck.is_empty();
+        let can_be_whole = self.stuck.is_empty();
+        let is_whole = can_be_whole && waiting.is_empty();
         let forbidden = self.site.index.forbidden().into_iter().collect();
         self.site.reports.update(&self.site.cluster, |report| {
             report.failed = failed;
+            report.waiting = waiting;
             report.forbidden = forbidden;
             report.problem = None;
+            report.reached = order.sequence;
             if is_whole {
                 report.applied = order.sequence;
             }
             report.last_seen = Some(SystemTime::now());
         });
-        if !is_whole {
+        if !can_be_whole {
             let pause = self.backoff.after_failure();
             self.stuck.retry_at(Instant::now() + pause);
             return Next::ChangeOr(pause);
         }
-        self.settled = order.sequence;
         self.backoff.succeed();
+        if !is_whole {
+            return Next::Change;
+        }
+        if self.wrote && self.settled != order.sequence {
+            self.site.metrics.propagated(order.since.elapsed());
+        }
+        self.settled = order.sequence;
+        self.wrote = false;
         let edits = order.wanted.edits.iter();
         let edits: BTreeSet<Key> = edits.filter_map(|edit| Key::of(&edit.before)).collect();
         self.edited.retain(|key, _| edits.contains(key));
@@ -288,22 +335,6 @@ impl Worker {
             tracing::debug!(cluster = self.site.cluster, %error, "the claim keeps a namespace too many");
         }
         Next::Change
-    }
-
-    fn repairing(&self, due: &[&Due]) {
-        let repairs = due.iter().filter(|due| !due.is_edit());
-        let count = u64::try_from(repairs.count()).unwrap_or_default();
-        if count == 0 {
-            return;
-        }
-        tracing::info!(
-            cluster = self.site.cluster,
-            objects = count,
-            "objects of ours were changed by somebody else and are put right"
-        );
-        self.site.reports.update(&self.site.cluster, |report| {
-            report.repairs = report.repairs.saturating_add(count);
-        });
     }
 
     fn refused(&mut self, error: &ClaimError) -> Next {

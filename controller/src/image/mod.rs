@@ -14,16 +14,18 @@
 
 mod credentials;
 mod layout;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Once;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciManifest;
 use oci_client::{Client, Reference};
-use tokio::sync::Mutex;
+
+pub use self::watch::{follow, unknown};
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -53,23 +55,14 @@ impl Unavailable {
     }
 }
 
-/// Asks registries, and remembers the last answer: everybody who waits for it gets the same.
+/// Whether the filter's image could be had when its registry was asked last.
+pub type Availability = Result<(), Unavailable>;
+
+/// Asks registries.
 pub struct Images {
     registries: Registries,
     deadline: Duration,
-    last: Mutex<Option<Answer>>,
 }
-
-struct Answer {
-    image: String,
-    result: Result<(), Unavailable>,
-    at: Instant,
-}
-
-/// How long an image counts as there.
-const TRUSTED: Duration = Duration::from_secs(600);
-/// How long one counts as missing: who pushes it should not wait long.
-const DOUBTED: Duration = Duration::from_secs(10);
 
 impl Images {
     /// Answers within `deadline`.
@@ -78,41 +71,20 @@ impl Images {
         Self {
             registries,
             deadline,
-            last: Mutex::default(),
         }
     }
 
-    /// Whether an image, `oci://REGISTRY/NAME@sha256:DIGEST`, can be had. A registry is asked
-    /// again after ten minutes, or after ten seconds where the image was missing.
+    /// Whether an image, `oci://REGISTRY/NAME@sha256:DIGEST`, can be had now.
     ///
     /// # Errors
     /// When it cannot, with the reason and words for a condition.
-    pub async fn available(&self, image: &str, now: Instant) -> Result<(), Unavailable> {
-        let mut last = self.last.lock().await;
-        if let Some(answer) = last.as_ref()
-            && answer.image == image
-        {
-            let lasts = if answer.result.is_ok() {
-                TRUSTED
-            } else {
-                DOUBTED
-            };
-            if now.saturating_duration_since(answer.at) < lasts {
-                return answer.result.clone();
-            }
-        }
+    pub async fn available(&self, image: &str) -> Availability {
         let asked = tokio::time::timeout(self.deadline, self.ask(image)).await;
-        let result = asked.unwrap_or_else(|_| {
+        asked.unwrap_or_else(|_| {
             let seconds = self.deadline.as_secs_f32();
             let message = format!("no answer about {image} from its registry within {seconds} s");
             Err(Unavailable::new("RegistryUnreachable", message))
-        });
-        *last = Some(Answer {
-            image: image.to_owned(),
-            result: result.clone(),
-            at: now,
-        });
-        result
+        })
     }
 
     async fn ask(&self, image: &str) -> Result<(), Unavailable> {

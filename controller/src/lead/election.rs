@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::Terms;
 use super::record::{Record, Step};
 use super::term::{Candidate, Held};
+use crate::serve::Pulse;
 
 /// Stands in the election: the candidate learns of its outcome while [`Election::run`] runs.
 #[must_use]
@@ -38,18 +39,19 @@ pub struct Election {
 impl Election {
     /// Runs until `end`, which comes after the last write: then the Lease is released, so that
     /// another replica need not wait for it to run out.
-    pub async fn run(mut self, end: impl Future<Output = ()>) {
+    pub async fn run(mut self, pulse: Pulse, end: impl Future<Output = ()>) {
         tokio::select! {
-            () = self.campaign() => {}
+            () = self.campaign(&pulse) => {}
             () = end => {}
         }
         self.release().await;
     }
 
-    async fn campaign(&mut self) {
+    async fn campaign(&mut self, pulse: &Pulse) {
         let mut complaint = None;
         loop {
             let began = Instant::now();
+            pulse.beat(began);
             // An attempt that hangs must not outlast the lease that it is to renew.
             let limit = self.terms.renew_within / 2;
             let problem = match tokio::time::timeout(limit, self.attempt()).await {

@@ -19,7 +19,7 @@ use super::kinds::Kind;
 use crate::clusters::call::Failure;
 
 /// The label of the root namespace that names a cluster's network.
-const NETWORK: &str = "topology.istio.io/network";
+pub const NETWORK: &str = "topology.istio.io/network";
 
 /// One kind in one namespace; all of a kind that has no namespaces.
 pub type Place = (Kind, String);

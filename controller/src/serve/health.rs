@@ -1,7 +1,7 @@
 //! Whether the process lives, and whether it is of use.
 //!
 //! It *lives* as long as its loops come round: each has a [`Pulse`] that it beats, and one that has
-//! not beaten for too long is stuck, which only a restart mends. A cluster, a registry or an API
+//! not beaten for too long is stuck, or has ended by mistake, which only a restart mends. A cluster, a registry or an API
 //! server that is away never makes the process unhealthy: a restart would not bring it back, and
 //! would take what is known of the others.
 //!
@@ -29,20 +29,31 @@ struct Beaten {
     name: &'static str,
     last: Instant,
     within: Duration,
+    gone: bool,
 }
 
 impl Health {
-    /// A loop that beats at least so often; it is not watched any more once the pulse is dropped.
+    /// A loop that beats at least so often, until the process ends: one that drops its pulse before
+    /// has ended too early.
     #[must_use]
     pub fn pulse(&self, name: &'static str, within: Duration, now: Instant) -> Pulse {
         let mut inner = self.inner();
         inner.next += 1;
         let id = inner.next;
         let last = now;
-        inner.pulses.insert(id, Beaten { name, last, within });
+        inner.pulses.insert(
+            id,
+            Beaten {
+                name,
+                last,
+                within,
+                gone: false,
+            },
+        );
         Pulse {
             health: self.clone(),
             id,
+            within,
         }
     }
 
@@ -65,7 +76,13 @@ impl Health {
     #[must_use]
     pub fn alive(&self, now: Instant) -> Vec<String> {
         let inner = self.inner();
+        if inner.ending {
+            return Vec::new();
+        }
         let stuck = inner.pulses.values().filter_map(|pulse| {
+            if pulse.gone {
+                return Some(format!("{} has ended", pulse.name));
+            }
             let silent = now.saturating_duration_since(pulse.last);
             (silent > pulse.within).then(|| {
                 let (name, silent) = (pulse.name, silent.as_secs());
@@ -98,6 +115,7 @@ impl Health {
 pub struct Pulse {
     health: Health,
     id: u64,
+    within: Duration,
 }
 
 impl Pulse {
@@ -107,11 +125,18 @@ impl Pulse {
             pulse.last = now;
         }
     }
+
+    /// Waits for as long as a loop with nothing to do may rest before it beats again.
+    pub async fn rest(&self) {
+        tokio::time::sleep(self.within / 4).await;
+    }
 }
 
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.health.inner().pulses.remove(&self.id);
+        if let Some(pulse) = self.health.inner().pulses.get_mut(&self.id) {
+            pulse.gone = true;
+        }
     }
 }
 
@@ -145,8 +170,11 @@ mod tests {
         assert_eq!(health.ready(start + 31 * SECOND), stuck);
         pulse.beat(start + 31 * SECOND);
         assert!(health.alive(start + 60 * SECOND).is_empty());
+        // It returned, or panicked.
         drop(pulse);
-        assert!(health.alive(start + 600 * SECOND).is_empty());
+        assert_eq!(health.alive(start + 60 * SECOND), ["the planner has ended"]);
+        health.end();
+        assert!(health.alive(start + 60 * SECOND).is_empty());
     }
 
     #[test]

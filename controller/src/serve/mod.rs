@@ -6,7 +6,6 @@
 
 mod health;
 mod level;
-mod metrics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,11 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::health::{Health, Need, Pulse};
 pub(crate) use self::level::known as known_level;
 pub use self::level::{Format, LevelError, LogLevel, log_to};
-pub use self::metrics::{
-    Applied, ApplyLabels, Call, CallLabels, ClusterLabels, ClusterState, ImageLabels, ImageResult,
-    Kind, KindLabels, Metrics, Outcome, PolicyLabels, PolicyState, Resource, StatusLabels,
-};
 use crate::lead::Candidate;
+use crate::metrics::Metrics;
 
 /// What is served.
 #[derive(Clone)]

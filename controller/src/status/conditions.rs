@@ -4,9 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::text::bounded;
 
-/// A condition's message would be taken up to four times as long by the API server; a status is
-/// read by people.
-const MAX_MESSAGE: usize = 8_192;
+/// The API server takes messages of up to 32,768 characters; a status is read by people.
+const MAX_MESSAGE: usize = 2_560;
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,7 +51,6 @@ pub fn cluster(
             .versions
             .map(|versions| Versions {
                 kubernetes: versions.kubernetes.map(short),
-                istio: versions.istio.map(short),
             })
             .or_else(|| before.versions.clone()),
         system_labels: labels
@@ -71,16 +70,15 @@ pub fn cluster(
 }
 
 /// How healthy a cluster is, 0 to 100: nothing while it cannot be reached, below 40 (red) while it
-/// cannot be written to, and otherwise less by half of the share of calls that failed lately, so
-/// that one that answers every other time is yellow.
+/// cannot be written to, and otherwise less by half of the share of its policies that it could not
+/// be given, so that one that lacks all of them is yellow.
 #[must_use]
-pub fn score(reachable: bool, writable: bool, answered: u32, failed: u32) -> u32 {
+pub fn score(reachable: bool, writable: bool, wanted: u32, lacking: u32) -> u32 {
     if !reachable {
         return 0;
     }
-    let calls = u64::from(answered) + u64::from(failed);
-    let lost = (u64::from(failed) * 50)
-        .checked_div(calls)
+    let lost = (u64::from(lacking.min(wanted)) * 50)
+        .checked_div(u64::from(wanted))
         .unwrap_or_default();
     let score = 100_u32.saturating_sub(u32::try_from(lost).unwrap_or(50));
     if writable { score } else { score.min(39) }
@@ -122,21 +120,21 @@ mod tests {
 
     #[test]
     fn scores() {
-        for (reachable, writable, answered, failed, expected) in [
+        for (reachable, writable, wanted, lacking, expected) in [
             (true, true, 0, 0, 100),
             (true, true, 100, 0, 100),
-            (true, true, 50, 50, 75),
-            (true, true, 49, 51, 75),
-            (true, true, 40, 60, 70),
-            (true, true, 0, 10, 50),
+            (true, true, 100, 51, 75),
+            (true, true, 10, 6, 70),
+            (true, true, 10, 10, 50),
+            (true, true, 0, 10, 100),
             (true, false, 100, 0, 39),
             (false, true, 100, 0, 0),
-            (true, true, u32::MAX, u32::MAX, 75),
+            (true, true, u32::MAX, u32::MAX, 50),
         ] {
             assert_eq!(
-                score(reachable, writable, answered, failed),
+                score(reachable, writable, wanted, lacking),
                 expected,
-                "{answered} {failed}"
+                "{lacking} of {wanted}"
             );
         }
     }

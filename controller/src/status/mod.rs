@@ -23,7 +23,7 @@ use k8s_openapi::jiff::Timestamp;
 pub use self::conditions::{Holds, Stated};
 pub use self::fleet::{Member, fleet};
 pub use self::mesh_cluster::{Found, cluster, score};
-pub use self::policy::{Progress, policy};
+pub use self::policy::{Progress, policy, programmed};
 pub use self::publish::{Conditions, Published, Publisher};
 pub(crate) use self::tell::Teller;
 pub(crate) use self::text::some;

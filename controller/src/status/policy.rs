@@ -12,8 +12,8 @@ use super::whole_seconds;
 
 /// Clusters that are named; the schema allows no more.
 const MAX_NAMED: usize = 64;
-/// An error that is longer is cut, as the schema has it.
-const MAX_ERROR: usize = 1_024;
+/// An error that is longer is cut: there are up to 64 of them. The schema takes 1,024 characters.
+const MAX_ERROR: usize = 256;
 
 /// How far one cluster is with a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Progress {
     pub state: ApplyState,
     /// The generation of the policy that it has.
     pub generation: Option<i64>,
+    /// The reason for which it waits although the cluster is well.
+    pub waits_for: Option<&'static str>,
     /// Why it does not have the newest.
     pub error: Option<String>,
 }
@@ -61,7 +63,9 @@ pub fn policy(
     }
 }
 
-fn programmed(stated: &[Stated], clusters: &BTreeMap<String, Progress>) -> Stated {
+/// Whether all clusters have a policy.
+#[must_use]
+pub fn programmed(stated: &[Stated], clusters: &BTreeMap<String, Progress>) -> Stated {
     let say = |holds, reason, message| Stated::new("Programmed", holds, reason, message);
     let mut accepted = stated.iter().filter(|stated| stated.kind == "Accepted");
     if accepted.any(|accepted| accepted.holds == Holds::False) {
@@ -83,6 +87,8 @@ fn programmed(stated: &[Stated], clusters: &BTreeMap<String, Progress>) -> State
             some(failed)
         );
         say(Holds::False, "Failed", message)
+    } else if let Some((reason, message)) = waits(clusters) {
+        say(Holds::False, reason, message)
     } else if !pending.is_empty() {
         let message = format!(
             "{} of {total} clusters are to be written: {}",
@@ -103,6 +109,20 @@ fn programmed(stated: &[Stated], clusters: &BTreeMap<String, Progress>) -> State
             format!("all of {total} clusters have it"),
         )
     }
+}
+
+/// What clusters wait for, though they are well.
+fn waits(clusters: &BTreeMap<String, Progress>) -> Option<(&'static str, String)> {
+    let waiting = || clusters.iter().filter(|(_, it)| it.waits_for.is_some());
+    let (_, first) = waiting().next()?;
+    let names = some(waiting().map(|(name, _)| name.as_str()));
+    let message = format!(
+        "{} of {} clusters wait: {}: {names}",
+        waiting().count(),
+        clusters.len(),
+        first.error.as_deref().unwrap_or_default()
+    );
+    Some((first.waits_for?, message))
 }
 
 /// All clusters where they are few; else those that do not have it.
@@ -129,7 +149,8 @@ fn named(
         let error = cluster.error.as_deref();
         ClusterState {
             name: name.clone(),
-            generation: cluster.generation,
+            // What it had before it has still.
+            generation: cluster.generation.or_else(|| known?.generation),
             state: cluster.state,
             error: error.map(|error| bounded(error, MAX_ERROR)),
             since: since.or_else(|| Some(now.clone())),
@@ -156,7 +177,8 @@ mod tests {
         let error = (state == ApplyState::Failed).then(|| "no answer within 10 s".to_owned());
         Progress {
             state,
-            generation: Some(1),
+            generation: (state == ApplyState::Applied).then_some(1),
+            waits_for: None,
             error,
         }
     }
@@ -293,13 +315,14 @@ mod tests {
         );
     }
 
-    /// etcd takes objects up to 1.5 MiB; what people read should be far below.
+    /// etcd takes objects of up to 1.5 MiB, and every watcher is sent each change of them.
     #[test]
     fn with_3000_clusters_that_fail_at_length_a_status_stays_small() {
         let failed = |n: usize| {
             let progress = Progress {
                 state: ApplyState::Failed,
                 generation: Some(i64::MAX),
+                waits_for: None,
                 error: Some("\u{7f}".repeat(100_000)),
             };
             (format!("{n:0>253}"), progress)
@@ -320,6 +343,6 @@ mod tests {
         assert_eq!(status.clusters.len(), 64);
         assert_eq!(status.failed, 3000);
         let size = serde_json::to_vec(&status).unwrap().len();
-        assert!(size < 256 * 1024, "{size} bytes");
+        assert!(size < 64 * 1024, "{size} bytes");
     }
 }

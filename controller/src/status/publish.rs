@@ -107,6 +107,8 @@ impl Publisher {
             let sent = self.recorder.publish(&event, &reference);
             if let Err(failure) = call(self.deadline, sent).await {
                 tracing::warn!(object = name, %failure, "an event was not taken");
+                // The others would be waited for as long.
+                break;
             }
         }
         Ok(Published::Written(Box::new(written)))

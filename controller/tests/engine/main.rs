@@ -11,7 +11,11 @@ mod claims;
 mod connections;
 mod discovery;
 mod faults;
+mod health;
 mod late;
+mod program;
+#[path = "../registry/mod.rs"]
+mod registry;
 mod render;
 mod tokens;
 mod world;

@@ -13,8 +13,9 @@ use spillway_api::BurstPolicy;
 use spillway_charts::{Helm, charts};
 use spillway_clusters::{Cluster, Clusters, User};
 use spillway_controller::engine::backoff::Backoff;
-use spillway_controller::engine::{ClusterReport, Engine, Options, Reports};
+use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports};
 use spillway_controller::observe::kinds::Kind;
+use spillway_controller::serve::Health;
 use spillway_controller::tokens::{self, Rotation};
 use spillway_plan::Mesh;
 use tokio::sync::watch;
@@ -151,7 +152,7 @@ impl World {
         let (mesh, receiver) = watch::channel(None);
         let uid = self.uid("hub").await?;
         let hub = self.client("hub");
-        let engine = Engine::new(hub.clone(), &uid, options.clone(), receiver);
+        let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
         let (snapshot, reports) = (engine.snapshot(), engine.reports());
         let rotation = Rotation::new(&hub, "test", &options, found.clone(), snapshot, reports);
         let rotation = AbortOnDropHandle::new(tokio::spawn(rotation.run()));
@@ -175,7 +176,7 @@ impl World {
         let (mesh, receiver) = watch::channel(Some(mesh()));
         let uid = self.uid(hub).await?;
         Ok(run(
-            Engine::new(self.client(hub), &uid, options, receiver),
+            Engine::new(self.client(hub), &uid, options, inputs(receiver)),
             mesh,
         ))
     }
@@ -229,10 +230,20 @@ pub(crate) struct Running {
     _mesh: watch::Sender<Option<Mesh>>,
 }
 
+/// What an engine is given where the filter's image can be had.
+pub(crate) fn inputs(mesh: watch::Receiver<Option<Mesh>>) -> Inputs {
+    Inputs {
+        mesh,
+        image: watch::channel(Ok(())).1,
+        metrics: Arc::default(),
+    }
+}
+
 /// Runs an engine that leads alone.
 pub(crate) fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running {
     let (reports, end) = (engine.reports(), CancellationToken::new());
-    let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, end.clone())));
+    let pulse = Health::default().pulse("the planner", PATIENCE, Instant::now());
+    let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, pulse, end.clone())));
     Running {
         reports,
         end,

@@ -1,0 +1,192 @@
+//! How every policy and cluster is, from what was planned and what the workers report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use spillway_api::MeshCluster;
+use spillway_api::burst_policy::ApplyState;
+use spillway_api::mesh_cluster::{Access, Versions};
+use spillway_plan::conditions::{Condition, Status};
+
+use super::report::{ClusterReport, Problem, Snapshot};
+use crate::metrics::{ClusterState, PolicyState};
+use crate::observe::index::NETWORK;
+use crate::status::{self, Found, Holds, Progress, Stated};
+
+/// A planner's condition.
+pub(super) fn stated(condition: &Condition) -> Stated {
+    let holds = match condition.status {
+        Status::True => Holds::True,
+        Status::False => Holds::False,
+        Status::Unknown => Holds::Unknown,
+    };
+    Stated::new(
+        condition.kind.as_str(),
+        holds,
+        condition.reason,
+        condition.message.clone(),
+    )
+}
+
+fn trouble(report: &ClusterReport) -> Option<&Problem> {
+    report.problem.as_ref().or(report.unseen.as_ref())
+}
+
+/// How far a cluster is with a policy.
+pub(super) fn progress(report: &ClusterReport, policy: &str, generation: Option<i64>) -> Progress {
+    let failed = report.failed.get(policy).cloned();
+    let failed = failed.or_else(|| trouble(report).map(|problem| problem.message.clone()));
+    let waits = report.waiting.get(policy);
+    let state = match &failed {
+        Some(_) => ApplyState::Failed,
+        None if report.is_settled_for(policy) => ApplyState::Applied,
+        None => ApplyState::Pending,
+    };
+    Progress {
+        state,
+        generation: generation.filter(|_| state == ApplyState::Applied),
+        waits_for: waits.filter(|_| failed.is_none()).map(|it| it.reason),
+        error: failed.or_else(|| waits.map(|problem| problem.message.clone())),
+    }
+}
+
+/// How far a cluster is with everything.
+pub(super) fn state(report: &ClusterReport) -> ApplyState {
+    if trouble(report).is_some() || !report.failed.is_empty() {
+        ApplyState::Failed
+    } else if report.ordered > 0 && report.is_settled() {
+        ApplyState::Applied
+    } else {
+        ApplyState::Pending
+    }
+}
+
+fn is_reachable(report: &ClusterReport) -> bool {
+    let away = |problem: &Problem| {
+        matches!(
+            problem.reason,
+            "NoAnswer" | "Unreachable" | "Unauthorized" | "NoKubeconfig" | "KubeconfigUnusable"
+        )
+    };
+    report.identity.is_some() && !trouble(report).is_some_and(away)
+}
+
+/// How healthy a cluster is that is to have so many policies.
+pub(super) fn score(report: &ClusterReport, wanted: u32) -> u32 {
+    let lacking: BTreeSet<&String> = report.failed.keys().chain(report.waiting.keys()).collect();
+    let lacking = u32::try_from(lacking.len()).unwrap_or(u32::MAX);
+    status::score(
+        is_reachable(report),
+        report.problem.is_none(),
+        wanted,
+        lacking,
+    )
+}
+
+/// How many policies every cluster is to have.
+pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<&str, u32> {
+    let mut wanted = BTreeMap::new();
+    let policies = snapshot.plan.policies.values();
+    for cluster in policies.flat_map(|policy| &policy.control_planes) {
+        *wanted.entry(cluster.as_str()).or_default() += 1;
+    }
+    wanted
+}
+
+/// How a cluster is, in one word.
+pub(super) fn cluster_state(resource: &MeshCluster, found: &Found) -> ClusterState {
+    let condition = |kind| found.stated.iter().find(|stated| stated.kind == kind);
+    let holds = |kind| condition(kind).map(|stated| stated.holds);
+    let reason = condition("Ready").map_or("", |stated| stated.reason);
+    match (holds("Reachable"), reason) {
+        (Some(Holds::False), _) => ClusterState::Unreachable,
+        _ if resource.spec.access == Access::Discovered => ClusterState::Discovered,
+        (_, "Applied") => ClusterState::Ready,
+        (_, "InProgress") => ClusterState::Pending,
+        _ => ClusterState::Failed,
+    }
+}
+
+/// How a policy is, in one word.
+pub(super) fn policy_state(programmed: &Stated) -> PolicyState {
+    match programmed.reason {
+        "Programmed" => PolicyState::Programmed,
+        "Pending" | "NoClusters" => PolicyState::Pending,
+        "NotAccepted" => PolicyState::Refused,
+        _ => PolicyState::Failed,
+    }
+}
+
+/// What is known of a cluster.
+pub(super) fn found(
+    resource: &MeshCluster,
+    report: &ClusterReport,
+    snapshot: &Snapshot,
+    wanted: u32,
+) -> Found {
+    let name = resource.name_any();
+    let reachable = match trouble(report) {
+        Some(problem) if !is_reachable(report) => Stated::new(
+            "Reachable",
+            Holds::False,
+            problem.reason,
+            problem.message.clone(),
+        ),
+        _ if is_reachable(report) => Stated::new(
+            "Reachable",
+            Holds::True,
+            "Answers",
+            "its API server answers",
+        ),
+        _ => Stated::new(
+            "Reachable",
+            Holds::Unknown,
+            "Connecting",
+            "it was not asked yet",
+        ),
+    };
+    let ready = if let Some(problem) = trouble(report) {
+        Stated::new(
+            "Ready",
+            Holds::False,
+            problem.reason,
+            problem.message.clone(),
+        )
+    } else if let Some(problem) = snapshot.plan.clusters.get(&name) {
+        Stated::new("Ready", Holds::False, "NotUsed", format!("it {problem}"))
+    } else if resource.spec.access == Access::Discovered {
+        let message = "Istio knows it and nobody attached it: it is read and not written to";
+        Stated::new("Ready", Holds::False, "Discovered", message)
+    } else if let Some((policy, error)) = report.failed.first_key_value() {
+        let message = format!("{policy}: {error}");
+        Stated::new("Ready", Holds::False, "WriteFailed", message)
+    } else if let Some((_, problem)) = report.waiting.first_key_value() {
+        let message = problem.message.clone();
+        Stated::new("Ready", Holds::False, problem.reason, message)
+    } else if report.ordered > 0 && report.is_settled() {
+        Stated::new("Ready", Holds::True, "Applied", "it has all that it should")
+    } else {
+        Stated::new("Ready", Holds::False, "InProgress", "it is to be written")
+    };
+    let identity = report.identity.as_ref();
+    let last_seen = report.last_seen.and_then(|at| {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let seconds = i64::try_from(since.as_secs()).ok()?;
+        Timestamp::from_second(seconds).ok().map(Time)
+    });
+    let network = report.network.iter();
+    let network = network.map(|network| (NETWORK.to_owned(), network.clone()));
+    Found {
+        stated: vec![reachable, ready],
+        uid: identity.map(|identity| identity.uid.clone()),
+        versions: identity.map(|identity| Versions {
+            kubernetes: Some(identity.version.clone()),
+        }),
+        system_labels: network.collect(),
+        score: Some(score(report, wanted)),
+        last_seen,
+    }
+}
