@@ -10,7 +10,8 @@
 //!   notice. So it is pinged, and a connection without an answer is given up after 20 s. A deadline
 //!   of a call does not do it: it ends the request, and the next one goes over the same connection.
 //! - A server that answers pings and nothing else, such as a proxy whose own upstream is gone, is
-//!   given up when a body is silent: a watch brings a bookmark each minute.
+//!   given up when it does not begin to answer. A watch that has begun may be silent until it is
+//!   over, which kube's watcher sees to: one that never had an event gets no bookmarks either.
 //!
 //! The Lease has a client of its own ([`apart`]). A long list must not stand between a leader and
 //! its renewal, and after a deadline the next attempt must take another connection.
@@ -34,7 +35,6 @@ use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
-use tower_http::timeout::ResponseBodyTimeoutLayer;
 
 use super::count::Calls;
 
@@ -42,8 +42,8 @@ use super::count::Calls;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Pings are so far apart, and are waited for so long.
 const PING: Duration = Duration::from_secs(10);
-/// A watch brings a bookmark each minute; one that is silent for longer is dead.
-const SILENCE: Duration = Duration::from_secs(90);
+/// An answer begins within this time; a call has a deadline besides.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Requests on one connection. API servers take 100 by default, and what stands before them often
 /// no more either.
 const STREAMS: usize = 64;
@@ -63,8 +63,7 @@ pub fn shared(config: &Config, calls: Calls) -> kube::Result<Client> {
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .layer(TimeoutLayer::new(SILENCE))
-        .layer(ResponseBodyTimeoutLayer::new(SILENCE))
+        .layer(TimeoutLayer::new(ANSWER))
         .service(Connections {
             connector: connector(config)?,
             open: Arc::default(),
@@ -81,8 +80,8 @@ pub fn apart(config: &Config) -> kube::Result<Client> {
     config.proxy_url = None;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(SILENCE);
-    config.write_timeout = Some(SILENCE);
+    config.read_timeout = Some(ANSWER);
+    config.write_timeout = Some(ANSWER);
     Client::try_from(config)
 }
 

@@ -61,6 +61,12 @@ impl Kind {
         )
     }
 
+    /// Whether a mesh does well without it: Istio's own kinds are installed with Istio.
+    #[must_use]
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::HttpRoute)
+    }
+
     /// Group, version, kind and plural.
     const fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         const NETWORKING: &str = "networking.istio.io";

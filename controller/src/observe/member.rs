@@ -24,6 +24,9 @@ use crate::engine::backoff::Backoff;
 
 /// A kind that is not served may be installed at any time; nothing tells when.
 const NOT_SERVED: Duration = Duration::from_secs(10);
+/// One that many clusters do without is asked for ever more rarely: a thousand clusters would
+/// otherwise be asked a hundred times a second for what none of them has.
+const OPTIONAL: Duration = Duration::from_secs(300);
 /// The right to look somewhere may be given at any time.
 const FORBIDDEN: Duration = Duration::from_secs(30);
 
@@ -81,6 +84,14 @@ impl Observer {
             index: self.index.clone(),
             deadline: self.deadline,
             backoff: self.backoff.clone(),
+            not_served: Backoff::new(
+                NOT_SERVED,
+                if place.0.is_optional() {
+                    OPTIONAL
+                } else {
+                    NOT_SERVED
+                },
+            ),
             place: place.clone(),
             listed: None,
         };
@@ -94,6 +105,8 @@ struct Watch {
     index: Arc<Index>,
     deadline: Duration,
     backoff: Backoff,
+    /// While the kind is not served.
+    not_served: Backoff,
     place: Place,
     /// What was listed so far, while a list is under way.
     listed: Option<Vec<DynamicObject>>,
@@ -154,6 +167,7 @@ impl Watch {
                 let listed = self.listed.take().unwrap_or_default();
                 self.index.replace(&self.place, listed);
                 self.backoff.succeed();
+                self.not_served.succeed();
             }
             Event::Apply(object) => {
                 self.backoff.succeed();
@@ -180,7 +194,7 @@ impl Watch {
         let pause = match failure.code() {
             // The list has expired: kube's watcher begins a new one.
             Some(410) => return,
-            Some(404) => NOT_SERVED,
+            Some(404) => self.not_served.after_failure(),
             Some(403) => FORBIDDEN,
             _ => failure
                 .retry_after()
