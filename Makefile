@@ -7,12 +7,14 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm test test-core test-core-wasm test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-controller test-workshop demo demo-build demo-headless bench bench-cost clean
+	test-clusters test-api test-plan test-chart test-controller test-fleet test-workshop demo demo-build demo-headless bench bench-cost bench-fleet clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
-BENCHES := bench-cost
+BENCHES := bench-cost bench-fleet
+# How many clusters the controller is measured with.
+CLUSTERS := 100
 SETUP := tools/setup --quiet
 
 # Where the tests, the demo and the benchmarks find the built filters.
@@ -108,6 +110,12 @@ test-controller: ## Tests the controller on real API servers
 	@$(SETUP) clusters helm registry
 	cargo test --no-fail-fast -p spillway-controller -- --test-threads=2
 
+test-fleet: ## Tests the controller with a hundred clusters
+	@$(SETUP) clusters fleet registry
+	cargo build -p spillway-controller
+	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
+		cargo test --no-fail-fast -p spillway-fleet
+
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser
 	cargo test --no-fail-fast -p spillway-workshop -- --test-threads=1
@@ -133,6 +141,12 @@ bench: ## Runs every benchmark and prints the rows that miss their aim
 bench-cost: wasm-build ## Measures what the filter costs per request
 	@$(SETUP) envoy
 	cargo run -p spillway-e2e --profile fast --bin bench-cost
+
+bench-fleet: ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
+	@$(SETUP) clusters fleet registry
+	cargo build -p spillway-controller -p spillway-fleet --profile fast
+	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/fast/spillway-controller" \
+		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
 
 clean: ## Removes what was built here; the cache folder of tools/setup stays
 	cargo clean

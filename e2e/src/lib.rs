@@ -11,7 +11,7 @@
 //! - [`app`]: the applications behind the sidecars, which write down what reached them
 //! - [`client`]: single requests; [`load`]: many, on a schedule
 //! - [`analysis`]: whether a limit held in every window; [`canary`]: whether the machine stood still
-//! - [`artefacts`]: where Envoy and the filter are found
+//! - [`artefacts`]: where Envoy and the filter are found; [`bench`]: the results of benchmarks
 //!
 //! Nothing outlives the process that started it, however it ends ([`process`]).
 
@@ -19,6 +19,7 @@ pub mod address;
 pub mod analysis;
 pub mod app;
 pub mod artefacts;
+pub mod bench;
 pub mod body;
 mod bootstrap;
 pub mod canary;

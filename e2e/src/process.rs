@@ -104,12 +104,24 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn resident_memory(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that there was since its start, in bytes.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_memory(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let kib: u64 = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .and_then(|rest| rest.split_whitespace().next())
-            .context("no VmRSS in /proc/PID/status")?
+            .with_context(|| format!("no {field} in /proc/PID/status"))?
             .parse()?;
         Ok(kib * 1024)
     }

@@ -23,6 +23,7 @@ pub struct Clusters {
     // In this order they end: nobody is left to wait for an etcd that is gone.
     clusters: Vec<Cluster>,
     etcd: Server,
+    etcd_url: String,
     _block: Block,
     folder: TempDir,
 }
@@ -52,6 +53,7 @@ impl Clusters {
         let this = Self {
             clusters,
             etcd,
+            etcd_url,
             _block: block,
             folder,
         };
@@ -85,6 +87,12 @@ impl Clusters {
     #[must_use]
     pub fn etcd(&self) -> &Server {
         &self.etcd
+    }
+
+    /// Where that is, for whoever keeps something beside them: their keys begin with `/NAME`.
+    #[must_use]
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 }
 

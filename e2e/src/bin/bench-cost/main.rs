@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use spillway_e2e::address::Block;
+use spillway_e2e::bench::{Report, Row};
 use spillway_e2e::random::Random;
 
 use self::proxy::Proxy;
-use self::report::{Report, Row, Sample};
+use self::report::Sample;
 use self::scene::Scene;
 use self::traffic::{Connections, Upstream};
 use self::variant::Variant;
@@ -122,7 +123,7 @@ async fn main() -> Result<()> {
     }
     let idle = watch_idle(&proxies).await?;
 
-    let mut report = Report::new()?;
+    let mut report = Report::new("cost")?;
     let samples = cells.iter().map(|cell| Sample {
         scene: cell.scene,
         variant: proxies
@@ -131,15 +132,15 @@ async fn main() -> Result<()> {
             .unwrap_or_default(),
         micros: &cell.rounds,
     });
-    report.costs(&samples.collect::<Vec<_>>());
+    report::costs(&mut report, &samples.collect::<Vec<_>>());
     for (proxy, idle) in proxies.iter().zip(&idle) {
         let name = proxy.variant().name();
         let memory = proxy.memory()?;
         report.add(Row::new(&format!("memory/{name}"), memory, "MiB"));
         report.add(Row::new(&format!("idle/{name}"), *idle, "ms CPU per s"));
     }
-    report.filter_size(&spillway_e2e::artefacts::filter()?)?;
-    report.host_calls(&workspace().join("tests/cost.txt"))?;
+    report::filter_size(&mut report, &spillway_e2e::artefacts::filter()?)?;
+    report::host_calls(&mut report, &workspace().join("tests/cost.txt"))?;
     report.print();
     report.write(&target_folder().join("bench"))
 }
