@@ -69,7 +69,10 @@ impl Discovery {
             let office = snapshot.office.as_ref().filter(|office| office.holds());
             let mut again = Duration::MAX;
             if let Some(office) = office {
-                let changes = changes(&secrets, &snapshot.clusters);
+                let unread = snapshot.unread.clusters.iter();
+                let unread = unread.map(|it| Arc::new(it.cluster()));
+                let all: Vec<_> = snapshot.clusters.iter().cloned().chain(unread).collect();
+                let changes = changes(&secrets, &all);
                 if self.carry_out(changes, office).await {
                     self.backoff.succeed();
                 } else {

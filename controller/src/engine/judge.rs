@@ -135,12 +135,15 @@ pub(super) fn found(
             problem.reason,
             problem.message.clone(),
         ),
-        _ if is_reachable(report) => Stated::new(
-            "Reachable",
-            Holds::True,
-            "Answers",
-            "its API server answers",
-        ),
+        _ if is_reachable(report) => {
+            let mut words = "its API server answers".to_owned();
+            if let Some(why) = &report.unwatched_secret {
+                words.push_str(&format!(
+                    "; changes of its Secret are noticed only when the connection fails, since the Secrets of that namespace cannot be watched: {why}"
+                ));
+            }
+            Stated::new("Reachable", Holds::True, "Answers", words)
+        }
         _ => Stated::new(
             "Reachable",
             Holds::Unknown,

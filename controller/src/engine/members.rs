@@ -17,7 +17,9 @@ use super::member::{Member, Origin, Surroundings};
 use super::options::Options;
 use super::plan::Inputs;
 use super::report::{ClusterReport, Reports};
+use crate::observe::hub::{Hub, Version};
 use crate::observe::index::Index;
+use crate::observe::read::Unreadable;
 
 /// All members, by MeshCluster.
 pub(super) struct Members {
@@ -59,13 +61,14 @@ impl Members {
         }
     }
 
-    /// Begins and ends members, as there are clusters.
-    pub(super) fn muster(
-        &mut self,
-        clusters: &[Arc<MeshCluster>],
-        secrets: &BTreeMap<String, String>,
-    ) {
-        let names: BTreeSet<String> = clusters.iter().map(|cluster| cluster.name_any()).collect();
+    /// Begins and ends members, as there are clusters. One that cannot be read now neither begins
+    /// nor ends.
+    pub(super) fn muster(&mut self, hub: &Hub, unreadable: &[Arc<Unreadable>]) {
+        let clusters = hub.clusters();
+        let secrets = clusters.iter().filter_map(|it| it.spec.secret_ref.as_ref());
+        hub.follow_secrets(secrets.map(|secret| secret.namespace.clone()).collect());
+        let names = clusters.iter().map(|cluster| cluster.name_any());
+        let names: BTreeSet<String> = names.chain(unreadable.iter().map(|it| it.key())).collect();
         self.members.retain(|name, _| {
             let keep = names.contains(name);
             if !keep {
@@ -74,35 +77,42 @@ impl Members {
             keep
         });
         self.attached.send_replace(names);
-        let system = &self.surroundings.options.system_namespace;
         for cluster in clusters {
-            let reference = cluster.spec.secret_ref.as_ref();
-            let reference = reference.filter(|secret| secret.namespace == *system);
+            let name = cluster.name_any();
+            let known = self.members.get(&name);
+            let version = cluster.spec.secret_ref.as_ref().map(|it| hub.version(it));
+            let before = known.and_then(|member| member.origin.secret.clone());
+            let (secret, unwatched) = match version {
+                None => (None, None),
+                Some(Version::Known(version)) => (version, None),
+                Some(Version::NotYet) if known.is_none() => continue,
+                Some(Version::NotYet) => (before, None),
+                Some(Version::Unwatched(failure)) => (before, Some(failure)),
+            };
+            self.surroundings.reports.update(&name, |report| {
+                report.unwatched_secret = unwatched.map(|failure| failure.to_string());
+            });
             let origin = Origin {
                 uid: cluster.uid(),
                 generation: cluster.metadata.generation,
-                secret: reference.and_then(|secret| secrets.get(&secret.name).cloned()),
+                secret,
             };
-            let name = cluster.name_any();
-            if self
-                .members
-                .get(&name)
-                .is_some_and(|it| it.origin == origin)
-            {
+            if known.is_some_and(|it| it.origin == origin) {
                 continue;
             }
             let index = Index::new(self.tell.0.clone(), self.tell.1.clone());
             // The old one ends before the new one begins.
             self.members.remove(&name);
-            let member = Member::begin(cluster.clone(), origin, index, self.surroundings.clone());
+            let member = Member::begin(cluster, origin, index, self.surroundings.clone());
             self.members.insert(name, member);
         }
     }
 
-    /// The clusters, and what was seen of them.
+    /// The clusters, and what was seen of them. Nothing is said of one that cannot be read.
     pub(super) fn seen(
         &self,
         clusters: &[Arc<MeshCluster>],
+        unreadable: &[Arc<Unreadable>],
         mesh: &Mesh,
     ) -> Vec<spillway_plan::Cluster> {
         let reports = self.surroundings.reports.all();
@@ -128,7 +138,12 @@ impl Members {
                     .unwrap_or_default(),
             }
         });
-        seen.collect()
+        let unseen = unreadable.iter().map(|it| spillway_plan::Cluster {
+            resource: it.cluster(),
+            observed: None,
+            deployed: Vec::new(),
+        });
+        seen.chain(unseen).collect()
     }
 
     /// Gives every control plane that was planned its orders.

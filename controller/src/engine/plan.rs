@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use kube::{Client, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
 use spillway_api::{BurstPolicy, Fleet};
 use spillway_plan::{Input, Mesh, Unreadable};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::lead::Candidate;
 use crate::metrics::Metrics;
 use crate::observe::hub::Hub;
 use crate::observe::interest;
+use crate::observe::read::Unread;
 use crate::serve::Pulse;
 
 /// Finalizers are written so many at a time.
@@ -205,7 +207,9 @@ impl Engine {
         let since = self.first_change().take().unwrap_or_else(Instant::now);
         let clusters = hub.clusters();
         let policies = hub.policies();
-        self.members.muster(&clusters, &hub.secrets());
+        let unread = hub.unreadable();
+        let metas = metas(&policies, &unread);
+        self.members.muster(hub, &unread.clusters);
         // Also those of policies that go: their objects are still there.
         let namespaces = interest::namespaces(policies.iter().map(AsRef::as_ref));
         self.members.look_into(namespaces);
@@ -215,14 +219,22 @@ impl Engine {
         let fleets = hub.fleets();
         let tokens = Some(mesh.tokens.clone());
         let input = Input {
-            clusters: self.members.seen(&clusters, &mesh),
+            clusters: self.members.seen(&clusters, &unread.clusters, &mesh),
             fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
             policies: policies
                 .iter()
                 .filter(|policy| finalizer::is_live(policy))
                 .map(|policy| BurstPolicy::clone(policy))
                 .collect(),
-            unreadable: Unreadable::default(),
+            unreadable: Unreadable {
+                policies: unread
+                    .policies
+                    .iter()
+                    .filter(|policy| !policy.is_ending())
+                    .map(|policy| policy.key())
+                    .collect(),
+                fleets: unread.fleets.iter().map(|fleet| fleet.key()).collect(),
+            },
             mesh,
         };
         // A plan for a thousand clusters takes a while; the other tasks go on meanwhile.
@@ -237,7 +249,7 @@ impl Engine {
         self.metrics.planned(took);
         if let Some(office) = office {
             self.members.order(&plan, since, office);
-            self.ending.ordered_without(&policies, Instant::now());
+            self.ending.ordered_without(&metas, Instant::now());
         }
         self.snapshot.send_modify(|snapshot| {
             *snapshot = Arc::new(Snapshot {
@@ -248,6 +260,7 @@ impl Engine {
                 policies,
                 fleets,
                 clusters,
+                unread,
             });
         });
         self.finalize(hub, office, pulse).await;
@@ -258,25 +271,30 @@ impl Engine {
         let Some(office) = office.filter(|office| office.holds()) else {
             return;
         };
-        let (clusters, now) = (hub.clusters(), Instant::now());
+        let now = Instant::now();
+        let mut clusters = hub.clusters();
+        let unread = hub.unreadable();
+        clusters.extend(unread.clusters.iter().map(|it| Arc::new(it.cluster())));
         let (client, options) = (&self.hub, &self.options);
-        let is_clean = |policy: &BurstPolicy| {
+        let is_clean = |policy: &ObjectMeta| {
             let waited = self.ending.waited(policy, now);
             let name = format!(
                 "{}/{}",
-                policy.namespace().unwrap_or_default(),
-                policy.name_any()
+                policy.namespace.as_deref().unwrap_or_default(),
+                policy.name.as_deref().unwrap_or_default()
             );
             waited.is_some_and(|waited| {
                 waited >= options.abandon_after || self.members.have_all(&name, &clusters)
             })
         };
-        let writes = hub.policies().into_iter().filter_map(|policy| {
-            let is_ending = policy.metadata.deletion_timestamp.is_some();
-            let adds = !is_ending && !finalizer::has(&policy);
-            let removes = is_ending && finalizer::has(&policy) && is_clean(&policy);
-            (adds || removes).then_some((policy, adds))
-        });
+        let writes = metas(&hub.policies(), &unread)
+            .into_iter()
+            .filter_map(|policy| {
+                let is_ending = policy.deletion_timestamp.is_some();
+                let adds = !is_ending && !finalizer::has(&policy);
+                let removes = is_ending && finalizer::has(&policy) && is_clean(&policy);
+                (adds || removes).then_some((policy, adds))
+            });
         let writes = futures_util::stream::iter(writes).map(|(policy, adds)| async move {
             let outcome = if !office.holds() {
                 Ok(())
@@ -291,13 +309,13 @@ impl Engine {
         writes.buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
-    fn tell(&self, policy: &BurstPolicy, outcome: Result<(), Failure>) {
+    fn tell(&self, policy: &ObjectMeta, outcome: Result<(), Failure>) {
         let Err(failure) = outcome else {
             return;
         };
         // One that has changed meanwhile is in the next plan.
         if failure.code() != Some(409) {
-            tracing::warn!(policy = policy.name_any(), error = %failure, "a finalizer could not be written");
+            tracing::warn!(policy = policy.name, error = %failure, "a finalizer could not be written");
             let (changed, pause) = (self.changed.clone(), self.options.gather);
             tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
@@ -305,6 +323,14 @@ impl Engine {
             });
         }
     }
+}
+
+/// The policies, also those that cannot be read but are to go.
+fn metas(policies: &[Arc<BurstPolicy>], unread: &Unread) -> Vec<ObjectMeta> {
+    let ending = unread.policies.iter().filter(|policy| policy.is_ending());
+    let ending = ending.map(|policy| policy.object.metadata.clone());
+    let policies = policies.iter().map(|policy| policy.metadata.clone());
+    policies.chain(ending).collect()
 }
 
 async fn elected(candidate: &mut Option<Candidate>, wanted: bool) -> Option<crate::lead::Lease> {

@@ -23,6 +23,7 @@ use super::judge;
 use super::report::{ClusterReport, Reports, Snapshot};
 use crate::clusters::call::{Failure, find};
 use crate::metrics::{Metrics, Resource as Kind};
+use crate::observe::read::Unreadable;
 use crate::serve::Pulse;
 use crate::status::{self, Conditions, Member, Progress, Published, Publisher, Stated};
 
@@ -40,6 +41,8 @@ pub struct Statuses {
     policies: BTreeMap<String, BurstPolicy>,
     fleets: BTreeMap<String, Fleet>,
     clusters: BTreeMap<String, MeshCluster>,
+    /// What was said to be unreadable, by UID and generation.
+    told_unread: BTreeSet<(Option<String>, Option<i64>)>,
 }
 
 impl Statuses {
@@ -63,6 +66,7 @@ impl Statuses {
             policies: BTreeMap::new(),
             fleets: BTreeMap::new(),
             clusters: BTreeMap::new(),
+            told_unread: BTreeSet::new(),
         }
     }
 
@@ -87,6 +91,31 @@ impl Statuses {
             if let Err(failure) = outcome {
                 tracing::warn!(error = %failure, "a status could not be written");
                 reported.mark_changed();
+            }
+        }
+    }
+
+    /// Says of what cannot be read that it cannot, once in each of its generations.
+    async fn tell_unread<K>(&mut self, all: &[Arc<Unreadable>], condition: &'static str, now: &Time)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        for unreadable in all {
+            let meta = &unreadable.object.metadata;
+            let version = (meta.uid.clone(), meta.generation);
+            if self.told_unread.contains(&version) {
+                continue;
+            }
+            let told = self
+                .publisher
+                .publish_unreadable::<K>(&self.hub, unreadable, condition, now)
+                .await;
+            if let Err(failure) = &told {
+                tracing::warn!(object = unreadable.key(), error = %failure, "the status of what cannot be read could not be written");
+            }
+            // What the hub refuses it will refuse again.
+            if told.as_ref().map_or_else(Failure::is_local, |()| true) {
+                self.told_unread.insert(version);
             }
         }
     }
@@ -131,6 +160,13 @@ impl Statuses {
         );
 
         let now = Time(Timestamp::now());
+        let unread = &snapshot.unread;
+        self.tell_unread::<BurstPolicy>(&unread.policies, "Accepted", &now)
+            .await;
+        self.tell_unread::<Fleet>(&unread.fleets, "Ready", &now)
+            .await;
+        self.tell_unread::<MeshCluster>(&unread.clusters, "Ready", &now)
+            .await;
         for policy in policies.iter().filter(|_| leads()) {
             let api = Api::namespaced(self.hub.clone(), &policy.namespace);
             let generation = policy.resource.metadata.generation;

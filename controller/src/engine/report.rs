@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::authority::Authority;
 use crate::clusters::identity::Identity;
+use crate::observe::read::Unread;
 
 /// Why a cluster is not connected, or not written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct ClusterReport {
     pub problem: Option<Problem>,
     /// Why it cannot be watched now; what was seen before still counts.
     pub unseen: Option<Problem>,
+    /// Why changes of its Secret are not noticed before its connection fails.
+    pub unwatched_secret: Option<String>,
     /// The last intent that it was given, counted up; 0 where there was none yet.
     pub ordered: u64,
     /// The last intent of which it has all that can be written now.
@@ -153,6 +156,8 @@ pub struct Snapshot {
     pub fleets: Vec<Arc<Fleet>>,
     /// The clusters of the hub.
     pub clusters: Vec<Arc<MeshCluster>>,
+    /// What of them cannot be read.
+    pub unread: Unread,
     /// Counts plans; 0 before the first.
     pub sequence: u64,
     /// The tokens that it was made with.

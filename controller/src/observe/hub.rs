@@ -6,36 +6,51 @@
 //! nothing is planned before every list is there.
 //!
 //! Of Secrets only the metadata are watched: a changed version tells that a kubeconfig is to be
-//! read again. What is in them is read when a connection is made, and kept nowhere.
+//! read again. What is in them is read when a connection is made, and kept nowhere. Those of the
+//! system namespace are watched always; others as MeshClusters name them, and one that may not be
+//! watched holds up nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, Lookup, Store, store::Writer};
 use kube::runtime::watcher;
 use kube::runtime::watcher::{Config, Event};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use spillway_api::mesh_cluster::SecretRef;
 use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
+use super::read::{Read, Unread, Unreadable};
+use super::watched::{Watched, follow};
 use crate::clusters::call::Failure;
 use crate::engine::backoff::Backoff;
 
 /// What is on the hub; its watches end when it is dropped.
 pub struct Hub {
-    policies: Store<BurstPolicy>,
-    fleets: Store<Fleet>,
-    clusters: Store<MeshCluster>,
-    secrets: Store<PartialObjectMeta<Secret>>,
-    _watches: [AbortOnDropHandle<()>; 4],
+    client: Client,
+    backoff: Backoff,
+    changed: watch::Sender<u64>,
+    policies: Watched<Read<BurstPolicy>>,
+    fleets: Watched<Read<Fleet>>,
+    clusters: Watched<Read<MeshCluster>>,
+    system_namespace: String,
+    secrets: Mutex<BTreeMap<String, Watched<PartialObjectMeta<Secret>>>>,
+}
+
+/// How far one knows of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Its namespace was not listed yet.
+    NotYet,
+    /// It has this resource version, or is not there.
+    Known(Option<String>),
+    /// Its namespace cannot be watched.
+    Unwatched(Failure),
 }
 
 impl Hub {
@@ -47,171 +62,137 @@ impl Hub {
         backoff: &Backoff,
         changed: &watch::Sender<u64>,
     ) -> Self {
-        let (policies, first) = all::<BurstPolicy>(client, backoff, changed);
-        let (fleets, second) = all::<Fleet>(client, backoff, changed);
-        let (clusters, third) = all::<MeshCluster>(client, backoff, changed);
-        let secrets: Api<PartialObjectMeta<Secret>> =
-            Api::namespaced(client.clone(), system_namespace);
-        let events = watcher(secrets, Config::default()).boxed();
-        let (secrets, fourth) = follow(events, backoff, changed);
-        Self {
-            policies,
-            fleets,
-            clusters,
-            secrets,
-            _watches: [first, second, third, fourth],
+        let this = Self {
+            policies: all(client, backoff, changed),
+            fleets: all(client, backoff, changed),
+            clusters: all(client, backoff, changed),
+            client: client.clone(),
+            backoff: backoff.clone(),
+            changed: changed.clone(),
+            system_namespace: system_namespace.to_owned(),
+            secrets: Mutex::default(),
+        };
+        this.follow_secrets(BTreeSet::new());
+        this
+    }
+
+    /// Watches the Secrets of these namespaces besides the system's, and of no others.
+    pub fn follow_secrets(&self, mut namespaces: BTreeSet<String>) {
+        namespaces.insert(self.system_namespace.clone());
+        let mut secrets = self.secrets();
+        secrets.retain(|namespace, _| namespaces.contains(namespace));
+        for namespace in namespaces {
+            secrets.entry(namespace).or_insert_with_key(|namespace| {
+                let api = Api::namespaced(self.client.clone(), namespace);
+                let events = watcher(api, Config::default()).boxed();
+                follow(events, &self.backoff, &self.changed)
+            });
         }
     }
 
     /// Whether every list is there.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        is_ready(&self.policies)
-            && is_ready(&self.fleets)
-            && is_ready(&self.clusters)
-            && is_ready(&self.secrets)
+        let secrets = self.secrets();
+        self.policies.is_ready()
+            && self.fleets.is_ready()
+            && self.clusters.is_ready()
+            && secrets
+                .get(&self.system_namespace)
+                .is_some_and(Watched::is_ready)
     }
 
     /// The policies, in the order of their names.
     #[must_use]
     pub fn policies(&self) -> Vec<Arc<BurstPolicy>> {
-        sorted(&self.policies)
+        whole(&self.policies)
     }
 
     /// The fleets, in the order of their names.
     #[must_use]
     pub fn fleets(&self) -> Vec<Arc<Fleet>> {
-        sorted(&self.fleets)
+        whole(&self.fleets)
     }
 
     /// The clusters, in the order of their names.
     #[must_use]
     pub fn clusters(&self) -> Vec<Arc<MeshCluster>> {
-        sorted(&self.clusters)
+        whole(&self.clusters)
     }
 
-    /// The resource versions of the Secrets in the system namespace, by name.
+    /// What cannot be read.
     #[must_use]
-    pub fn secrets(&self) -> BTreeMap<String, String> {
-        let secrets = self.secrets.state();
-        let versions = secrets.iter().filter_map(|secret| {
-            let version = secret.metadata.resource_version.clone()?;
-            Some((secret.metadata.name.clone()?, version))
-        });
-        versions.collect()
+    pub fn unreadable(&self) -> Unread {
+        Unread {
+            policies: unread(&self.policies),
+            fleets: unread(&self.fleets),
+            clusters: unread(&self.clusters),
+        }
+    }
+
+    /// How far one knows of a Secret.
+    #[must_use]
+    pub fn version(&self, secret: &SecretRef) -> Version {
+        let secrets = self.secrets();
+        let Some(watched) = secrets.get(&secret.namespace) else {
+            return Version::NotYet;
+        };
+        // A watch that goes on where it was is silent: what was listed counts, unless it is forbidden.
+        match watched.failure() {
+            Some(failure) if failure.code() == Some(403) || !watched.is_ready() => {
+                return Version::Unwatched(failure);
+            }
+            None if !watched.is_ready() => return Version::NotYet,
+            _ => {}
+        }
+        let found = watched.get(&secret.namespace, &secret.name);
+        Version::Known(found.and_then(|found| found.metadata.resource_version.clone()))
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, BTreeMap<String, Watched<PartialObjectMeta<Secret>>>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_ready<K>(store: &Store<K>) -> bool
-where
-    K: Lookup + Clone + 'static,
-    K::DynamicType: Eq + Hash + Clone,
-{
-    matches!(store.wait_until_ready().now_or_never(), Some(Ok(())))
-}
-
-fn sorted<K>(store: &Store<K>) -> Vec<Arc<K>>
+fn whole<K>(watched: &Watched<Read<K>>) -> Vec<Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let mut all = store.state();
-    all.sort_by_key(|object| (ResourceExt::namespace(object.as_ref()), object.name_any()));
-    all
+    let all = watched.all().into_iter();
+    let whole = all.filter_map(|read| match read.as_ref() {
+        Read::Whole(whole) => Some(whole.clone()),
+        Read::Not(_) => None,
+    });
+    whole.collect()
 }
 
-type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+fn unread<K>(watched: &Watched<Read<K>>) -> Vec<Arc<Unreadable>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let all = watched.all().into_iter();
+    let unread = all.filter_map(|read| match read.as_ref() {
+        Read::Not(unreadable) => Some(unreadable.clone()),
+        Read::Whole(_) => None,
+    });
+    unread.collect()
+}
 
-fn all<K>(
-    client: &Client,
-    backoff: &Backoff,
-    changed: &watch::Sender<u64>,
-) -> (Store<K>, AbortOnDropHandle<()>)
+fn all<K>(client: &Client, backoff: &Backoff, changed: &watch::Sender<u64>) -> Watched<Read<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let api: Api<K> = Api::all(client.clone());
-    follow(watcher(api, Config::default()).boxed(), backoff, changed)
-}
-
-fn follow<K>(
-    events: Events<K>,
-    backoff: &Backoff,
-    changed: &watch::Sender<u64>,
-) -> (Store<K>, AbortOnDropHandle<()>)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let task = fill(
-        events,
-        store.clone(),
-        writer,
-        backoff.clone(),
-        changed.clone(),
-    );
-    (store, AbortOnDropHandle::new(tokio::spawn(task)))
-}
-
-async fn fill<K>(
-    mut events: Events<K>,
-    store: Store<K>,
-    mut writer: Writer<K>,
-    mut backoff: Backoff,
-    changed: watch::Sender<u64>,
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                let matters = matters(&store, &event);
-                writer.apply_watcher_event(&event);
-                if !matches!(event, Event::Init) {
-                    backoff.succeed();
-                }
-                if matters {
-                    changed.send_modify(|count| *count = count.wrapping_add(1));
-                }
-            }
-            Err(error) => {
-                let failure = Failure::from(&error);
-                let pause = backoff.after_failure();
-                tracing::warn!(kind = %K::kind(&()), error = %failure, "the hub cannot be watched");
-                tokio::time::sleep(pause).await;
-            }
+    let api: Api<Read<K>> = Api::all(client.clone());
+    let events = watcher(api, Config::default()).inspect_ok(|event| {
+        if let Event::Apply(Read::Not(unreadable)) | Event::InitApply(Read::Not(unreadable)) = event
+        {
+            tracing::error!(
+                kind = %K::kind(&()),
+                object = unreadable.key(),
+                error = unreadable.error,
+                "a resource cannot be read: what was made of it stays as it is"
+            );
         }
-    }
-}
-
-/// Whether a change is more than one of a status, which are our own.
-fn matters<K>(store: &Store<K>, event: &Event<K>) -> bool
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    match event {
-        Event::Init | Event::InitApply(_) => false,
-        Event::InitDone | Event::Delete(_) => true,
-        Event::Apply(new) => {
-            let old = store.get(&reflector::ObjectRef::from_obj(new));
-            old.is_none_or(|old| trait_of(old.as_ref()) != trait_of(new))
-        }
-    }
-}
-
-/// What differs whenever something other than a status differs. Objects without a generation, such
-/// as Secrets, have their version instead.
-fn trait_of<K: Resource>(object: &K) -> impl PartialEq + use<K> {
-    let meta = object.meta().clone();
-    let version = match meta.generation {
-        Some(_) => None,
-        None => meta.resource_version,
-    };
-    (
-        meta.generation,
-        version,
-        meta.uid,
-        meta.labels,
-        meta.deletion_timestamp,
-        meta.finalizers,
-    )
+    });
+    follow(events.boxed(), backoff, changed)
 }

@@ -16,6 +16,7 @@ mod policy;
 mod publish;
 mod tell;
 mod text;
+mod unreadable;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;

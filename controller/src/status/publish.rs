@@ -3,10 +3,12 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::core::TypeMeta;
 use kube::core::object::HasStatus;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +16,9 @@ use spillway_api::{BurstPolicyStatus, FleetStatus, MeshClusterStatus};
 
 use super::events::events;
 use super::tell::recorder;
+use super::unreadable;
 use crate::clusters::call::{Failure, call};
+use crate::observe::read::Unreadable;
 
 /// What became of a status.
 #[derive(Debug)]
@@ -102,15 +106,55 @@ impl Publisher {
             }
             Err(failure) => return Err(failure),
         };
-        let reference = object.object_ref(&());
-        for event in told {
-            let sent = self.recorder.publish(&event, &reference);
+        self.send(told, &name, &object.object_ref(&())).await;
+        Ok(Published::Written(Box::new(written)))
+    }
+
+    /// Says of a resource that it cannot be read, unless that was said already; by the condition of
+    /// this type, and by an event. One that has changed meanwhile comes again by itself.
+    ///
+    /// # Errors
+    /// When the hub does not take it, or does not answer in time.
+    pub async fn publish_unreadable<K>(
+        &self,
+        hub: &Client,
+        unreadable: &Unreadable,
+        kind: &'static str,
+        now: &Time,
+    ) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let Some((before, after, mut object)) = unreadable::told(unreadable, kind, now) else {
+            return Ok(());
+        };
+        let resource = ApiResource::erase::<K>(&());
+        object.types = Some(TypeMeta::resource::<K>());
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(hub.clone(), &namespace, &resource),
+            None => Api::all_with(hub.clone(), &resource),
+        };
+        let (name, params) = (object.name_any(), PostParams::default());
+        let written = api.replace_status(&name, &params, &object);
+        match call(self.deadline, written).await {
+            Ok(_) => {
+                let about = object.object_ref(&resource);
+                self.send(events(&before, &after), &name, &about).await;
+                Ok(())
+            }
+            Err(failure) if matches!(failure.code(), Some(404 | 409)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn send(&self, events: Vec<Event>, name: &str, about: &ObjectReference) {
+        for event in events {
+            let sent = self.recorder.publish(&event, about);
             if let Err(failure) = call(self.deadline, sent).await {
                 tracing::warn!(object = name, %failure, "an event was not taken");
                 // The others would be waited for as long.
                 break;
             }
         }
-        Ok(Published::Written(Box::new(written)))
     }
 }

@@ -51,6 +51,8 @@ pub fn settled(tokens: &Tokens, snapshot: &Snapshot, reports: &Reports) -> Settl
             .or_else(|| behind(plane, &report(plane), snapshot));
         waiting.extend(why.map(|why| (name, why)));
     }
+    let unread = snapshot.unread.clusters.iter().map(|cluster| cluster.key());
+    waiting.extend(unread.map(|name| (name, "its MeshCluster cannot be read".to_owned())));
     if waiting.is_empty() {
         Settled::Yes
     } else {

@@ -1,8 +1,5 @@
 //! Clusters that Istio's remote secrets tell of, by an account with exactly the chart's rights.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
@@ -13,13 +10,9 @@ use spillway_api::mesh_cluster::Access;
 use spillway_api::{Fleet, MeshCluster};
 use spillway_clusters::User;
 use spillway_controller::discover::Discovery;
-use spillway_controller::engine::Engine;
-use spillway_controller::engine::publish::Statuses;
-use spillway_controller::serve::Health;
-use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{PATIENCE, Running, World, eventually, impatient, inputs, mesh, run};
+use crate::world::{Running, World, eventually, impatient};
 
 /// What Istio gives the account whose kubeconfig it puts into remote secrets.
 const READER: &str = "
@@ -49,28 +42,12 @@ subjects: [{kind: ServiceAccount, name: istio-reader-service-account, namespace:
 /// An engine with all that discovers and tells, by the account of the chart.
 async fn start(world: &World) -> Result<Running> {
     let hub = world.controller(&["--set=discover={istio-system}"]).await?;
-    let (sender, receiver) = watch::channel(Some(mesh()));
-    let (uid, options) = (world.uid("hub").await?, impatient());
-    let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
+    let mut running = world.telling(hub.clone()).await?;
+    let snapshot = running.snapshot.clone().context("no engine")?;
     let namespaces = ["istio-system".to_owned()];
-    let discovery = Discovery::new(&hub, "test", &options, &namespaces, engine.snapshot());
-    let (reports, snapshot) = (engine.reports(), engine.snapshot());
-    let statuses = Statuses::new(
-        hub,
-        "test",
-        options.deadline,
-        reports,
-        snapshot,
-        Arc::default(),
-    );
-    let pulse = Health::default().pulse("statuses", PATIENCE, Instant::now());
-    let mut running = run(engine, sender);
-    let end = running.end.clone();
-    let tasks = [
-        tokio::spawn(discovery.run()),
-        tokio::spawn(async move { statuses.run(pulse, end).await }),
-    ];
-    running.tasks.extend(tasks.map(AbortOnDropHandle::new));
+    let discovery = Discovery::new(&hub, "test", &impatient(), &namespaces, snapshot);
+    let task = AbortOnDropHandle::new(tokio::spawn(discovery.run()));
+    running.tasks.push(task);
     Ok(running)
 }
 

@@ -12,6 +12,7 @@ mod connections;
 mod discovery;
 mod faults;
 mod health;
+mod hub;
 mod late;
 mod program;
 #[path = "../registry/mod.rs"]

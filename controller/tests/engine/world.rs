@@ -13,7 +13,8 @@ use spillway_api::BurstPolicy;
 use spillway_charts::{Helm, charts};
 use spillway_clusters::{Cluster, Clusters, User};
 use spillway_controller::engine::backoff::Backoff;
-use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports};
+use spillway_controller::engine::publish::Statuses;
+use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports, Snapshot};
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::serve::Health;
 use spillway_controller::tokens::{self, Rotation};
@@ -129,6 +130,23 @@ impl World {
         self.hub().client(account.await?)
     }
 
+    /// Starts an engine that also writes statuses, for this client of the hub.
+    pub(crate) async fn telling(&self, hub: Client) -> Result<Running> {
+        let (mesh, receiver) = watch::channel(Some(mesh()));
+        let (uid, options) = (self.uid("hub").await?, impatient());
+        let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
+        let (reports, snapshot) = (engine.reports(), engine.snapshot());
+        let metrics = Arc::default();
+        let known = snapshot.clone();
+        let statuses = Statuses::new(hub, "test", options.deadline, reports, known, metrics);
+        let pulse = Health::default().pulse("statuses", PATIENCE, Instant::now());
+        let mut running = run(engine, mesh);
+        let statuses = tokio::spawn(statuses.run(pulse, running.end.clone()));
+        running.tasks.push(AbortOnDropHandle::new(statuses));
+        running.snapshot = Some(snapshot);
+        Ok(running)
+    }
+
     /// Starts an engine that leads alone.
     pub(crate) async fn engine(&self) -> Result<Running> {
         self.engine_with(impatient()).await
@@ -183,19 +201,18 @@ impl World {
 
     /// The objects of ours in a cluster, by kind and name.
     pub(crate) async fn ours(&self, cluster: &str) -> Result<BTreeMap<String, DynamicObject>> {
-        let mut ours = BTreeMap::new();
-        for kind in [
-            Kind::DestinationRule,
-            Kind::VirtualService,
-            Kind::WasmPlugin,
-        ] {
-            let api: Api<DynamicObject> = Api::all_with(self.client(cluster), &kind.resource());
-            let labelled = ListParams::default().labels("app.kubernetes.io/managed-by=spillway");
-            for object in api.list(&labelled).await? {
-                ours.insert(format!("{}/{}", kind.as_str(), object.name_any()), object);
-            }
-        }
-        Ok(ours)
+        let client = self.client(cluster);
+        list_ours(|kind| Api::all_with(client.clone(), &kind.resource())).await
+    }
+
+    /// The objects of ours in one namespace of a cluster, by kind and name.
+    pub(crate) async fn ours_in(
+        &self,
+        cluster: &str,
+        namespace: &str,
+    ) -> Result<BTreeMap<String, DynamicObject>> {
+        let client = self.client(cluster);
+        list_ours(|kind| Api::namespaced_with(client.clone(), namespace, &kind.resource())).await
     }
 
     /// Waits until the objects of ours in a cluster are as they should.
@@ -220,11 +237,30 @@ impl World {
     }
 }
 
+async fn list_ours(
+    api: impl Fn(Kind) -> Api<DynamicObject>,
+) -> Result<BTreeMap<String, DynamicObject>> {
+    let mut ours = BTreeMap::new();
+    for kind in [
+        Kind::DestinationRule,
+        Kind::VirtualService,
+        Kind::WasmPlugin,
+    ] {
+        let labelled = ListParams::default().labels("app.kubernetes.io/managed-by=spillway");
+        for object in api(kind).list(&labelled).await? {
+            ours.insert(format!("{}/{}", kind.as_str(), object.name_any()), object);
+        }
+    }
+    Ok(ours)
+}
+
 /// An engine that runs until it is dropped.
 pub(crate) struct Running {
     pub(crate) reports: Arc<Reports>,
-    pub(crate) end: CancellationToken,
+    end: CancellationToken,
     task: AbortOnDropHandle<()>,
+    /// What was planned, where it matters.
+    pub(crate) snapshot: Option<watch::Receiver<Arc<Snapshot>>>,
     /// What runs beside it.
     pub(crate) tasks: Vec<AbortOnDropHandle<()>>,
     _mesh: watch::Sender<Option<Mesh>>,
@@ -240,7 +276,7 @@ pub(crate) fn inputs(mesh: watch::Receiver<Option<Mesh>>) -> Inputs {
 }
 
 /// Runs an engine that leads alone.
-pub(crate) fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running {
+fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running {
     let (reports, end) = (engine.reports(), CancellationToken::new());
     let pulse = Health::default().pulse("the planner", PATIENCE, Instant::now());
     let task = AbortOnDropHandle::new(tokio::spawn(engine.run(None, pulse, end.clone())));
@@ -248,6 +284,7 @@ pub(crate) fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running 
         reports,
         end,
         task,
+        snapshot: None,
         tasks: Vec::new(),
         _mesh: mesh,
     }
