@@ -24,6 +24,7 @@
 //! - [`Server`]: a process that can be killed, paused and started again in its place
 //! - [`FaultProxy`]: stands before an API server and misbehaves on demand
 //! - [`programs`]: where the binaries are found
+//! - [`registry`]: a container registry, for what wants an image
 //!
 //! There are no nodes and, unless [`Cluster::start_controllers`] is called, no controllers either:
 //! a deleted namespace stays `Terminating`, nothing collects what an owner leaves behind, and
@@ -40,6 +41,7 @@ mod kubectl;
 mod manifests;
 pub mod programs;
 mod proxy;
+pub mod registry;
 mod server;
 
 pub use hyper::{Method, StatusCode};

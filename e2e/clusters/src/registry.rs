@@ -1,0 +1,150 @@
+//! Debian's container registry, for the tests that need an image to be had.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use spillway_e2e::address::Block;
+use spillway_e2e::folder;
+use spillway_e2e::process::Process;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::crypto::ring;
+
+/// Where Debian's package puts it: `tools/setup registry` installs it.
+const PROGRAM: &str = "/usr/bin/docker-registry";
+const PORT: u16 = 5000;
+/// It is there in a second; the rest is for a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The type of an image's manifest.
+pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The type of a layer that Istio takes.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A registry that asks for nothing, without TLS; ends when it is dropped.
+pub struct Registry {
+    address: String,
+    _process: Process,
+    _block: Block,
+    _folder: TempDir,
+}
+
+impl Registry {
+    /// Starts an empty one.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start; with its log.
+    pub async fn start() -> Result<Self> {
+        let folder = folder::create("spillway-registry")?;
+        let mut block = Block::take()?;
+        let address = format!("{}:{PORT}", block.next_address()?);
+        let config = json!({
+            "version": 0.1,
+            "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
+            "http": {"addr": address},
+        });
+        let file = folder.path().join("config.yml");
+        std::fs::write(&file, config.to_string())?;
+        let arguments = ["serve".to_owned(), file.display().to_string()];
+        let log = folder.path().join("log");
+        let mut process = Process::start(Path::new(PROGRAM), &arguments, &log)?;
+        let began = Instant::now();
+        while TcpStream::connect(&address).await.is_err() {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            ensure!(
+                process.is_running() && began.elapsed() < READY_WITHIN,
+                "no registry: {log}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Self {
+            address,
+            _process: process,
+            _block: block,
+            _folder: folder,
+        })
+    }
+
+    /// `HOST:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Puts a manifest there with the blobs that it names. Returns the image's URL, by its digest.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn push(
+        &self,
+        media_type: &str,
+        manifest: &Value,
+        blobs: &[&[u8]],
+    ) -> Result<String> {
+        // The client sets up TLS in any case. Somebody else in this process may have done it.
+        let _ = ring::default_provider().install_default();
+        let config = ClientConfig {
+            protocol: ClientProtocol::Http,
+            ..ClientConfig::default()
+        };
+        let client = Client::try_from(config)?;
+        let manifest = serde_json::to_vec(manifest)?;
+        let digest = digest(&manifest);
+        let tagged: Reference = format!("{}/spillway/filter:pushed", self.address).parse()?;
+        client
+            .auth(&tagged, &RegistryAuth::Anonymous, RegistryOperation::Push)
+            .await?;
+        for blob in blobs {
+            client
+                .push_blob(&tagged, blob.to_vec(), &self::digest(blob))
+                .await?;
+        }
+        client
+            .push_manifest_raw(&tagged, manifest, media_type.parse()?)
+            .await?;
+        Ok(format!("oci://{}/spillway/filter@{digest}", self.address))
+    }
+
+    /// Puts a filter there in the form that Istio takes, with this in its one layer. Returns the
+    /// image's URL, by its digest.
+    ///
+    /// # Errors
+    /// As [`Registry::push`].
+    pub async fn push_filter(&self, layer: &[u8]) -> Result<String> {
+        let manifest = manifest(LAYER, layer);
+        self.push(IMAGE, &manifest, &[b"{}", layer]).await
+    }
+}
+
+/// The manifest of an image with one layer and the configuration `{}`.
+#[must_use]
+pub fn manifest(layer_type: &str, layer: &[u8]) -> Value {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": IMAGE,
+        "config": descriptor(CONFIG, b"{}"),
+        "layers": [descriptor(layer_type, layer)],
+    })
+}
+
+/// How a manifest names a blob.
+#[must_use]
+pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()})
+}
+
+/// `sha256:…`.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
