@@ -11,12 +11,16 @@ mod claims;
 mod connections;
 mod discovery;
 mod faults;
+mod fights;
+#[path = "../fixtures/mod.rs"]
+mod fixtures;
+mod gone;
 mod health;
 mod hub;
 mod late;
+mod policies;
 mod program;
-#[path = "../registry/mod.rs"]
-mod registry;
 mod render;
 mod tokens;
+mod versions;
 mod world;
