@@ -142,9 +142,9 @@ test-controller: ## Tests the controller on real API servers
 
 test-fleet: ## Tests the controller with a hundred clusters
 	@$(SETUP) clusters fleet registry
-	cargo build -p spillway-controller
+	cargo build --bin spillway-controller
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
-		cargo test --no-fail-fast -p spillway-fleet
+		tools/cargo-test spillway-fleet
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser
@@ -172,10 +172,10 @@ bench-cost: wasm-build ## Measures what the filter costs per request
 	@$(SETUP) envoy
 	cargo run -p spillway-e2e --profile fast --bin bench-cost
 
-bench-fleet: ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
+bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
 	@$(SETUP) clusters fleet registry
-	cargo build -p spillway-controller -p spillway-fleet --profile fast
-	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/fast/spillway-controller" \
+	cargo build -p spillway-fleet --profile fast
+	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" \
 		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
 
 clean: ## Removes what was built here; the cache folder of tools/setup stays

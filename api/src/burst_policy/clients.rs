@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
