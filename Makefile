@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
-	lint-advisories lint-clippy lint-clippy-wasm test test-core test-core-wasm test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-controller test-fleet test-workshop demo demo-build demo-headless bench bench-cost bench-fleet clean
+	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-filter test-e2e \
+	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless bench bench-cost bench-fleet clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -16,9 +16,13 @@ BENCHES := bench-cost bench-fleet
 # How many clusters the controller is measured with.
 CLUSTERS := 100
 SETUP := tools/setup --quiet
+MUSL := $(shell uname -m)-unknown-linux-musl
+IMAGES := $(TARGET_DIR)/images
+IMAGE_TAG ?= latest
 
 # Where the tests, the demo and the benchmarks find the built filters.
 export SPILLWAY_FILTER ?= $(TARGET_DIR)/spillway-filter.wasm
+export SPILLWAY_CONTROLLER_IMAGE ?= $(TARGET_DIR)/images/controller
 export SPILLWAY_FILTER_TRAP ?= $(TARGET_DIR)/spillway-filter-trap.wasm
 
 help: ## Lists every target
@@ -31,7 +35,7 @@ setup: ## Installs everything that building, trying and testing need
 wasm-build:
 	@$(SETUP) build
 	cargo build -p spillway-filter --release --target wasm32-unknown-unknown
-	cargo run --quiet -p spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER)"
+	cargo run --quiet --bin spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER)"
 
 wasm: wasm-build ## Builds the filter for Envoy, and fails when it grows above 200 KiB
 	@size=$$(stat -c %s "$(SPILLWAY_FILTER)")
@@ -41,7 +45,22 @@ wasm: wasm-build ## Builds the filter for Envoy, and fails when it grows above 2
 wasm-trap: ## Builds the filter that traps on demand, for the tests of what a trap costs
 	@$(SETUP) build
 	cargo build -p spillway-filter --release --target wasm32-unknown-unknown --features trap
-	cargo run --quiet -p spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER_TRAP)"
+	cargo run --quiet --bin spillway-trim -- "$(TARGET_DIR)/$(LINKED)" "$(SPILLWAY_FILTER_TRAP)"
+
+controller: ## Builds the controller as one static program
+	@$(SETUP) cc musl
+	cargo build -p spillway-controller --profile fast --target $(MUSL)
+	cp "$(TARGET_DIR)/$(MUSL)/fast/spillway-controller" "$(TARGET_DIR)/spillway-controller"
+
+images: wasm-build controller ## Builds the images of the controller and the filter, as OCI image layouts
+	@build() { cargo run --quiet --bin spillway-image -- "$$1" "$$2" "$(IMAGES)/$$1"; }
+	echo "controller: $$(build controller "$(TARGET_DIR)/spillway-controller")"
+	echo "filter: $$(build filter "$(SPILLWAY_FILTER)")"
+
+push-images: images ## Pushes them to REGISTRY/controller and REGISTRY/filter, with the tag IMAGE_TAG (latest)
+	@for image in controller filter; do
+		cargo run --quiet --bin spillway-image -- push "$(IMAGES)/$$image" "$(REGISTRY)/$$image:$(IMAGE_TAG)" $(PUSH_FLAGS)
+	done
 
 fmt: ## Formats all Rust code
 	@$(SETUP) clippy
@@ -71,11 +90,15 @@ lint-advisories: ## Checks the dependencies against the RustSec advisories, wher
 lint-layers: ## Checks that the filter's crates never reach an async runtime or a Kubernetes client
 	@tools/check-layers
 
+build-tests: ## Builds the test programs of every crate
+	@$(SETUP) cc
+	cargo test --workspace --no-run
+
 test: ## Runs the linters and all tests, and ends with one line of counts
 	@tools/test
 
 test-core: ## Tests the decisions
-	cargo test --no-fail-fast -p spillway-core
+	tools/cargo-test spillway-core
 
 test-core-wasm: ## Tests the decisions as WebAssembly, in Node.js
 	@$(SETUP) build wasm-bindgen node
@@ -84,55 +107,62 @@ test-core-wasm: ## Tests the decisions as WebAssembly, in Node.js
 		cargo test --no-fail-fast -p spillway-core --target wasm32-unknown-unknown --test wasm
 
 test-filter: wasm-build ## Tests the built filter under a host that misbehaves
-	cargo test --no-fail-fast -p spillway-tests
+	tools/cargo-test spillway-tests
 
 test-e2e: wasm-build wasm-trap ## Tests the filter in real Envoys, one test at a time
 	@$(SETUP) envoys
-	cargo test --no-fail-fast -p spillway-e2e -- --test-threads=1
+	tools/cargo-test spillway-e2e --test-threads=1
 
 test-clusters: ## Tests the Kubernetes API servers that other tests stand on, one test at a time
 	@$(SETUP) clusters
-	cargo test --no-fail-fast -p spillway-clusters -- --test-threads=1
+	tools/cargo-test spillway-clusters --test-threads=1
 
 test-api: ## Tests the resources: real API servers take good objects and refuse bad ones
 	@$(SETUP) clusters
-	cargo test --no-fail-fast -p spillway-api
+	tools/cargo-test spillway-api
 
 test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs anew
 	@$(SETUP) build
-	cargo test --no-fail-fast -p spillway-plan
+	tools/cargo-test spillway-plan
 
-test-chart: ## Tests the Helm charts; SPILLWAY_UPDATE=1 writes the golden outputs anew
-	@$(SETUP) clusters helm
-	cargo test --no-fail-fast -p spillway-charts -- --test-threads=1
+test-chart: images ## Tests the Helm charts and the controller's image; SPILLWAY_UPDATE=1 writes the golden outputs anew
+	@$(SETUP) clusters helm registry
+	tools/cargo-test spillway-charts --test-threads=1
+
+test-doc: ## Builds the examples in the documentation of the crates, and runs those that can be run
+	@$(SETUP) cc
+	cargo test --no-fail-fast --workspace --doc
+
+test-image: ## Tests how images are built
+	tools/cargo-test spillway-image
 
 test-controller: ## Tests the controller on real API servers
 	@$(SETUP) clusters helm registry
-	cargo test --no-fail-fast -p spillway-controller -- --test-threads=2
+	tools/cargo-test spillway-controller --test-threads=2
 
 test-fleet: ## Tests the controller with a hundred clusters
 	@$(SETUP) clusters fleet registry
-	cargo build -p spillway-controller
+	cargo build --bin spillway-controller
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
-		cargo test --no-fail-fast -p spillway-fleet
+		tools/cargo-test spillway-fleet
 
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser
-	cargo test --no-fail-fast -p spillway-workshop -- --test-threads=1
+	tools/cargo-test spillway-workshop --test-threads=1
 
 # Envoy and Redis are fetched while cargo builds.
 demo-build:
 	@$(SETUP) build
 	$(SETUP) demo & fetched=$$!
 	$(MAKE) --no-print-directory wasm-build
-	cargo build -p spillway-workshop
+	cargo build --bin spillway-workshop
 	wait $$fetched
 
 demo: demo-build ## Starts the workshop: a page where you make a service overflow into another cluster
-	@cargo run --quiet -p spillway-workshop -- serve
+	@cargo run --quiet --bin spillway-workshop -- serve
 
 demo-headless: demo-build ## Runs the workshop's story without a browser and prints what happened
-	@cargo run --quiet -p spillway-workshop -- headless
+	@cargo run --quiet --bin spillway-workshop -- headless
 
 bench: ## Runs every benchmark and prints the rows that miss their aim
 	@for bench in $(BENCHES); do $(MAKE) --no-print-directory $$bench; done
@@ -142,10 +172,10 @@ bench-cost: wasm-build ## Measures what the filter costs per request
 	@$(SETUP) envoy
 	cargo run -p spillway-e2e --profile fast --bin bench-cost
 
-bench-fleet: ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
+bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
 	@$(SETUP) clusters fleet registry
-	cargo build -p spillway-controller -p spillway-fleet --profile fast
-	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/fast/spillway-controller" \
+	cargo build -p spillway-fleet --profile fast
+	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" \
 		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
 
 clean: ## Removes what was built here; the cache folder of tools/setup stays

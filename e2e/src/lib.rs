@@ -7,7 +7,7 @@
 //!
 //! - [`mesh`]: starts and changes a mesh, from a [`topology`]; begin with its example
 //! - [`sidecar`]: one Envoy: its statistics, logs, configuration, memory and processor time
-//! - [`policy`]: plugin configurations for both sides
+//! - [`policy`]: plugin configurations for both sides; [`rendered`]: those that the controller wrote
 //! - [`app`]: the applications behind the sidecars, which write down what reached them
 //! - [`client`]: single requests; [`load`]: many, on a schedule
 //! - [`analysis`]: whether a limit held in every window; [`canary`]: whether the machine stood still
@@ -34,6 +34,7 @@ pub mod mesh;
 pub mod policy;
 pub mod process;
 pub mod random;
+pub mod rendered;
 mod routes;
 pub mod sidecar;
 pub mod topology;

@@ -1,5 +1,6 @@
 //! Plugins: what the controller writes, and what it never would.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Mesh;
 use crate::listeners::{self, Configuration};
 use crate::policy::{Policies, Side};
+use crate::rendered::Rendered;
 use crate::sidecar::{DEADLINE, Sidecar};
 
 /// The metric that tells the generation of the configuration in force.
@@ -30,6 +32,44 @@ impl Mesh {
         }
         self.write_plugins(|_, side| self.document(side)).await?;
         Ok(self.generation)
+    }
+
+    /// Gives every sidecar what the controller rendered for its cluster, and waits until all of it
+    /// is in force. Routes come before plugins, as the controller writes them; they are those that
+    /// callers in `callers` see.
+    ///
+    /// # Errors
+    /// When something was not rendered, or a sidecar does not take it in time.
+    pub async fn follow(&mut self, rendered: &Rendered, callers: &str) -> Result<()> {
+        for service in &mut self.topology.services {
+            let routing = rendered.routing(callers, service)?;
+            *service = routing.service;
+            self.topology.tokens = routing.tokens;
+        }
+        for sidecar in self.sidecars().filter(|one| one.is_outbound()) {
+            self.configure(sidecar).await?;
+        }
+        let mut documents = BTreeMap::new();
+        for sidecar in self.sidecars() {
+            for side in sidecar.sides() {
+                let document = rendered.plugin(sidecar.cluster(), *side)?;
+                documents.insert((sidecar.cluster().to_owned(), *side), document.to_string());
+            }
+        }
+        self.write_plugins(|sidecar, side| {
+            let document = documents.get(&(sidecar.cluster().to_owned(), side));
+            Configuration::Text(document.cloned().unwrap_or_default())
+        })
+        .await?;
+        self.wait_plugins().await?;
+        for sidecar in self.running() {
+            let sides = sidecar.sides().iter();
+            let generations = sides.map(|side| rendered.generation(sidecar.cluster(), *side));
+            let generations = generations.collect::<Result<Vec<_>>>()?;
+            let first = generations.into_iter().min().unwrap_or_default();
+            wait_generation(sidecar, first).await?;
+        }
+        Ok(())
     }
 
     /// Gives every plugin whatever `configuration` says, valid or not.
@@ -87,28 +127,16 @@ impl Mesh {
     /// When one does not in time.
     pub async fn wait_generation(&self, generation: u64) -> Result<()> {
         self.wait_plugins().await?;
-        let filter = format!("^{}", GENERATION.replace('.', "\\."));
-        for sidecar in self
-            .sidecars()
-            .filter(|one| one.pid().is_some() && !one.sides().is_empty())
-        {
-            let begin = Instant::now();
-            loop {
-                let stats = sidecar.stats(&filter).await?;
-                if !stats.is_empty() && stats.values().all(|shown| *shown >= generation) {
-                    break;
-                }
-                if begin.elapsed() > DEADLINE {
-                    let name = sidecar.name();
-                    bail!(
-                        "{name} shows {stats:?}, not {generation}; log: {}",
-                        sidecar.log()
-                    );
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+        for sidecar in self.running() {
+            wait_generation(sidecar, generation).await?;
         }
         Ok(())
+    }
+
+    /// The sidecars that run with the filter.
+    fn running(&self) -> impl Iterator<Item = &Sidecar> {
+        self.sidecars()
+            .filter(|one| one.pid().is_some() && !one.sides().is_empty())
     }
 
     /// Gives a sidecar that has never run its plugins. Later ones come by the methods above only.
@@ -147,5 +175,24 @@ impl Mesh {
             }
         }
         Ok(())
+    }
+}
+
+async fn wait_generation(sidecar: &Sidecar, generation: u64) -> Result<()> {
+    let filter = format!("^{}", GENERATION.replace('.', "\\."));
+    let begin = Instant::now();
+    loop {
+        let stats = sidecar.stats(&filter).await?;
+        if !stats.is_empty() && stats.values().all(|shown| *shown >= generation) {
+            return Ok(());
+        }
+        if begin.elapsed() > DEADLINE {
+            let name = sidecar.name();
+            bail!(
+                "{name} shows {stats:?}, not {generation}; log: {}",
+                sidecar.log()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,8 +1,8 @@
 //! The fleet: two clusters of one mesh on this machine, with real sidecars and without Kubernetes.
 //!
 //! `primary` is home and has two endpoints, `burst` takes what they have no room for. A policy
-//! reaches the sidecars as it would from a control plane: as a new plugin configuration, while
-//! requests go on.
+//! reaches the sidecars as files that the controller rendered ([`crate::declared`]), while requests
+//! go on.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,11 @@ use serde::Serialize;
 use spillway_e2e::artefacts;
 use spillway_e2e::client::Target;
 use spillway_e2e::mesh::Mesh;
-use spillway_e2e::policy::{Override, Policies, Policy, Switch};
+use spillway_e2e::policy::Side;
 use spillway_e2e::topology::{ProxyOptions, Service};
 
-use crate::settings::{Force, Mode, Settings};
+use crate::declared::Declared;
+use crate::settings::Settings;
 
 /// The cluster where requests stay as long as there is room.
 const HOME: &str = "primary";
@@ -61,6 +62,7 @@ pub(crate) fn home_endpoints() -> u32 {
 /// A running mesh with the workshop's policy; its processes end when this is dropped.
 pub(crate) struct Fleet {
     mesh: Mesh,
+    declared: Declared,
     generation: u64,
 }
 
@@ -92,6 +94,7 @@ impl Fleet {
             .await?;
         let mut fleet = Self {
             mesh,
+            declared: Declared::new()?,
             generation: 0,
         };
         fleet.apply(settings).await?;
@@ -137,32 +140,9 @@ impl Fleet {
     /// # Errors
     /// When a sidecar does not take it in time.
     pub(crate) async fn apply(&mut self, settings: Settings) -> anyhow::Result<()> {
-        let policies = Policies::for_clusters([HOME])
-            .prefix(OVERFLOW, OVERFLOW_PREFIX)
-            .policy(policy(settings));
-        self.generation = self.mesh.apply(&policies).await?;
-        self.mesh.wait_generation(self.generation).await
+        let rendered = self.declared.render(settings)?;
+        self.mesh.follow(&rendered, HOME).await?;
+        self.generation = rendered.generation(HOME, Side::Client)?;
+        Ok(())
     }
-}
-
-/// The policy that the settings ask for.
-fn policy(settings: Settings) -> Policy {
-    Policy::worker(HOME, &[OVERFLOW])
-        .total_rate(HOME, &settings.enter(), home_endpoints())
-        .with(|policy| {
-            if settings.mode == Mode::Switch {
-                policy.mode = Some("Switch");
-                policy.switch = Some(Switch {
-                    enter: settings.enter(),
-                    leave: settings.leave(),
-                });
-            }
-            policy.override_ = settings.forced.map(|forced| Override {
-                force: match forced.force {
-                    Force::Home => "Home",
-                    Force::Overflow => "Overflow",
-                },
-                until_unix_seconds: forced.until_unix_seconds,
-            });
-        })
 }

@@ -3,6 +3,7 @@
 
 mod board;
 mod channel;
+mod declared;
 mod fleet;
 mod frontend;
 mod headless;
