@@ -1,7 +1,5 @@
 //! Images in a real registry, and in registries that ask for a token, lie or do not answer.
 
-mod registry;
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +10,9 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use spillway_clusters::registry::{IMAGE, LAYER, Registry, descriptor, digest, manifest};
 use spillway_controller::image::{Images, Registries};
 use tokio::net::TcpListener;
-
-use crate::registry::{IMAGE, LAYER, Registry, descriptor, digest, manifest};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,7 +34,6 @@ async fn reason(images: &Images, image: &str) -> (&'static str, String) {
 
 #[tokio::test]
 async fn a_registry_is_asked_by_the_digest() -> Result<()> {
-    // It sets up TLS for the whole process, which the client of this test needs too.
     let nowhere = images("127.0.0.1:9");
     let nothing = format!(
         "oci://127.0.0.1:9/spillway/filter@sha256:{}",
@@ -45,15 +41,13 @@ async fn a_registry_is_asked_by_the_digest() -> Result<()> {
     );
     assert_eq!(reason(&nowhere, &nothing).await.0, "RegistryUnreachable");
     let registry = Registry::start().await?;
-    let image = registry
-        .push(IMAGE, &manifest(LAYER, b"layer"), &[b"{}", b"layer"])
-        .await?;
-    let images = images(&registry.address);
+    let image = registry.push_filter(b"layer").await?;
+    let images = images(registry.address());
     assert_eq!(reason(&images, &image).await, ("", String::new()));
 
     let missing = format!(
         "oci://{}/spillway/filter@sha256:{}",
-        registry.address,
+        registry.address(),
         "0".repeat(64)
     );
     let (why, words) = reason(&images, &missing).await;

@@ -26,6 +26,7 @@ pub mod canary;
 pub mod client;
 mod clusters;
 pub mod folder;
+pub mod killed;
 mod listeners;
 pub mod load;
 mod locks;

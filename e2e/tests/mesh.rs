@@ -1,16 +1,14 @@
 //! The mesh itself, with real Envoys and mostly without the filter: what every other test stands
 //! on.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures_util::{SinkExt, StreamExt};
 use spillway_e2e::app::grpc::{self, GrpcCall};
 use spillway_e2e::app::{Behaviour, ws};
 use spillway_e2e::client::{Call, HttpClient, Payload};
+use spillway_e2e::killed;
 use spillway_e2e::load::{Arrivals, Load};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::{DEFAULT_TOKEN, Override, Policies, Policy};
@@ -443,59 +441,22 @@ async fn nothing_is_left_when_the_mesh_is_dropped() -> Result<()> {
     Ok(())
 }
 
-/// Set in the process that is killed while it has a mesh.
-const ABANDON: &str = "SPILLWAY_E2E_ABANDON";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_the_process_is_killed() -> Result<()> {
-    if std::env::var_os(ABANDON).is_some() {
+    if killed::is_meant() {
         let mesh = two_clusters(Service::worker()).start().await?;
-        let pids = mesh.sidecars().filter_map(Sidecar::pid);
-        let pids = pids
-            .map(|pid| pid.to_string())
-            .collect::<Vec<_>>()
-            .join(" ");
-        println!("left {} {pids}", mesh.folder().display());
-        // Until it is killed.
-        std::future::pending::<()>().await;
+        let pids: Vec<u32> = mesh.sidecars().filter_map(Sidecar::pid).collect();
+        killed::wait(mesh.folder(), &pids).await;
     }
-    let mut child = Command::new(std::env::current_exe()?)
-        .args([
-            "--exact",
-            "nothing_is_left_when_the_process_is_killed",
-            "--nocapture",
-        ])
-        .env(ABANDON, "1")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // libtest writes on the same line before it.
-    let line = lines
-        .map_while(Result::ok)
-        .find(|line| line.contains("left /"));
-    child.kill()?;
-    child.wait()?;
-    let line = line.context("no mesh was started")?;
-    let mut words = line.split_once("left ").unwrap().1.split(' ');
-    let folder = PathBuf::from(words.next().unwrap());
-    let pids: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>()?;
-    assert_eq!(pids.len(), 4);
-    let began = Instant::now();
-    while let Some(pid) = pids.iter().find(|pid| is_envoy(**pid)) {
-        ensure!(
-            began.elapsed() < Duration::from_secs(10),
-            "{pid} still runs"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let left = killed::run("nothing_is_left_when_the_process_is_killed")?;
+    assert_eq!(left.pids.len(), 4);
+    left.ends("envoy").await?;
     // The next mesh cleans up what only files are left of.
     drop(two_clusters(Service::worker()).start().await?);
-    assert!(!folder.exists());
+    assert!(!left.folder.exists());
     Ok(())
 }
 
 fn is_envoy(pid: u32) -> bool {
-    // A process that has ended, but whom nobody has waited for yet, has no command line.
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&command).contains("envoy")
+    killed::runs(pid, "envoy")
 }

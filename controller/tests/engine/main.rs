@@ -14,8 +14,6 @@ mod faults;
 mod health;
 mod late;
 mod program;
-#[path = "../registry/mod.rs"]
-mod registry;
 mod render;
 mod tokens;
 mod world;

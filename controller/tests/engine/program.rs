@@ -11,6 +11,7 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use spillway_clusters::registry::{IMAGE, LAYER, Registry, digest, manifest};
 use spillway_clusters::{FaultProxy, Method, User};
 use spillway_controller::observe::kinds::Kind;
 use spillway_e2e::address::Block;
@@ -18,7 +19,6 @@ use spillway_e2e::process::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::registry::{IMAGE, LAYER, Registry, digest, manifest};
 use crate::world::{World, eventually, policies, spec, versions};
 
 const RULE: &str = "DestinationRule/spillway-worker";
@@ -151,13 +151,13 @@ async fn it_says_what_it_does_and_ends_in_order() -> Result<()> {
     let registry = Registry::start().await?;
     let content = manifest(LAYER, b"layer");
     let digest = digest(&serde_json::to_vec(&content)?);
-    let image = format!("oci://{}/spillway/filter@{digest}", registry.address);
+    let image = format!("oci://{}/spillway/filter@{digest}", registry.address());
     world.attach("a").await?;
     let kubeconfig = proxy.kubeconfig(User::admin())?;
     world.attach_as("b", &kubeconfig).await?;
     world.policy("a", "b", "50/s").await?;
 
-    let address = registry.address.clone();
+    let address = registry.address().to_owned();
     let mut program = Program::start(&world, &address, &image)?;
     without_its_image(&world, &program).await?;
     let blobs: [&[u8]; 2] = [b"{}", b"layer"];

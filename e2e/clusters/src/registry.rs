@@ -23,9 +23,11 @@ const PORT: u16 = 5000;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The type of an image's manifest.
+pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// The type of a layer that Istio takes.
+pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// A registry that asks for nothing, without TLS; ends when it is dropped.
 pub struct Registry {
@@ -118,7 +120,7 @@ impl Registry {
     /// As [`Registry::push`].
     pub async fn push_filter(&self, layer: &[u8]) -> Result<String> {
         let manifest = manifest(LAYER, layer);
-        self.push(MANIFEST, &manifest, &[b"{}", layer]).await
+        self.push(IMAGE, &manifest, &[b"{}", layer]).await
     }
 }
 
@@ -127,7 +129,7 @@ impl Registry {
 pub fn manifest(layer_type: &str, layer: &[u8]) -> Value {
     json!({
         "schemaVersion": 2,
-        "mediaType": MANIFEST,
+        "mediaType": IMAGE,
         "config": descriptor(CONFIG, b"{}"),
         "layers": [descriptor(layer_type, layer)],
     })

@@ -1,9 +1,7 @@
 //! Clusters as the controller's tests need them: apart from each other, with users and rights, and
 //! with servers that break and come back.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use spillway_clusters::{Cluster, Clusters, Identity, StatusCode, User, programs};
+use spillway_e2e::killed;
 
 const SETTINGS: &str = "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}";
 
@@ -283,10 +282,7 @@ fn pids(clusters: &Clusters) -> Vec<u32> {
 }
 
 fn is_running(pid: u32) -> bool {
-    // A process that has ended, but whom nobody has waited for yet, has no command line.
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command);
-    command.contains("etcd") || command.contains("kube-")
+    killed::runs(pid, "etcd") || killed::runs(pid, "kube-")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,50 +311,19 @@ async fn nothing_is_left_when_clusters_are_dropped() -> Result<()> {
     Ok(())
 }
 
-/// Set in the process that is killed while it has clusters.
-const ABANDON: &str = "SPILLWAY_CLUSTERS_ABANDON";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_when_the_process_is_killed() -> Result<()> {
-    if std::env::var_os(ABANDON).is_some() {
+    if killed::is_meant() {
         let clusters = Clusters::start(&["hub"]).await?;
-        let pids: Vec<String> = pids(&clusters).iter().map(u32::to_string).collect();
-        println!("left {} {}", clusters.folder().display(), pids.join(" "));
-        // Until it is killed.
-        std::future::pending::<()>().await;
+        killed::wait(clusters.folder(), &pids(&clusters)).await;
     }
-    let mut child = Command::new(std::env::current_exe()?)
-        .args([
-            "--exact",
-            "nothing_is_left_when_the_process_is_killed",
-            "--nocapture",
-        ])
-        .env(ABANDON, "1")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // libtest writes on the same line before it.
-    let line = lines
-        .map_while(Result::ok)
-        .find(|line| line.contains("left /"));
-    child.kill()?;
-    child.wait()?;
-    let line = line.context("no clusters were started")?;
-    let mut words = line.split_once("left ").unwrap().1.split(' ');
-    let folder = PathBuf::from(words.next().unwrap());
-    let pids: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>()?;
-    assert_eq!(pids.len(), 2);
-    let began = Instant::now();
-    while let Some(pid) = pids.iter().find(|pid| is_running(**pid)) {
-        ensure!(
-            began.elapsed() < Duration::from_secs(10),
-            "{pid} still runs"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let left = killed::run("nothing_is_left_when_the_process_is_killed")?;
+    assert_eq!(left.pids.len(), 2);
+    left.ends("etcd").await?;
+    left.ends("kube-").await?;
     // The next clusters clean up what only files are left of.
-    assert!(folder.exists());
+    assert!(left.folder.exists());
     drop(Clusters::start(&[]).await?);
-    assert!(!folder.exists());
+    assert!(!left.folder.exists());
     Ok(())
 }
