@@ -4,8 +4,8 @@
 //! - [`members`]: the clusters, what was seen of them, and their orders
 //! - [`member`]: the life of one cluster: connect, claim, watch, write
 //! - [`worker`]: writes to one control plane
-//! - [`due`], [`stuck`], [`reverts`]: what is to be written, what could not be, and what somebody
-//!   keeps putting back
+//! - [`due`], [`stuck`], [`reverts`], [`repairs`]: what is to be written, what could not be, and
+//!   what somebody keeps putting back or changing
 //! - [`gate`]: plugins that wait for the filter's image
 //! - [`write`](mod@write): one write
 //! - [`judge`], [`publish`]: how everything is, and the statuses on the hub
@@ -23,6 +23,7 @@ mod members;
 pub mod options;
 pub mod plan;
 pub mod publish;
+mod repairs;
 pub mod report;
 mod reverts;
 mod stuck;

@@ -7,6 +7,8 @@
 //! - Its queue holds the newest intent only; what was overtaken is never written.
 //! - A failure of the cluster (no answer, 401, 429, 5xx) ends the pass and lets it back off. One of
 //!   a single object (403, 404, 409, 422) does not: the object's policies wait, the others go on.
+//! - What somebody else changed is put right at once, and ever slower where it is changed again and
+//!   again ([`super::repairs`]).
 //! - Plugins are written at most once in [`Options::push_interval`]. A pass that comes too early
 //!   waits, and writes what is the newest then.
 //! - Plugins that need an image which cannot be had are held back ([`super::gate`]).
@@ -29,6 +31,7 @@ use super::backoff::Backoff;
 use super::due::{self, Due};
 use super::gate;
 use super::options::Options;
+use super::repairs::Repairs;
 use super::report::{Problem, Reports};
 use super::reverts::Reverts;
 use super::stuck::Stuck;
@@ -99,6 +102,7 @@ pub struct Worker {
     /// The versions of users' objects that were edited: the plan may still speak of them.
     edited: BTreeMap<Key, Value>,
     reverts: Reverts,
+    repairs: Repairs,
     /// The last intent that it had in full: a difference that comes later is somebody else's doing.
     settled: u64,
     /// Whether anything was written since.
@@ -117,6 +121,7 @@ impl Worker {
             stuck: Stuck::default(),
             edited: BTreeMap::new(),
             reverts: Reverts::default(),
+            repairs: Repairs::default(),
             settled: 0,
             wrote: false,
         }
@@ -200,7 +205,7 @@ impl Worker {
         {
             return false;
         }
-        self.stuck.allows(due)
+        self.stuck.allows(due) && !self.repairs.hold(due, Instant::now())
     }
 
     /// The cluster is still ours, and the claim names every namespace that is written to.
@@ -227,6 +232,7 @@ impl Worker {
         if due.is_plugin() {
             self.plugins_after = Some(Instant::now() + self.site.options.push_interval);
         }
+        let by = self.site.index.changed_by(&due.key);
         let written = writer.carry_out(&due.change.action).await;
         let kind = due.key.kind().map(Counted::from);
         if let Some(kind) = kind {
@@ -245,6 +251,8 @@ impl Worker {
         if let Action::Replace { object, .. } = &due.change.action {
             self.edited(due, object);
             self.reverts.wrote(&due.key, object, Instant::now());
+        } else {
+            self.repaired(due, by);
         }
         self.stuck.written(&due.key);
         tracing::info!(
@@ -262,6 +270,19 @@ impl Worker {
             report.last_seen = Some(SystemTime::now());
         });
         Ok(())
+    }
+
+    fn repaired(&mut self, due: &Due, by: Option<String>) {
+        if self.repairs.wrote(due, by.clone(), Instant::now()) {
+            tracing::warn!(
+                cluster = self.site.cluster,
+                kind = due.key.kind().map_or("", |kind| kind.kind),
+                namespace = due.key.namespace,
+                name = due.key.name,
+                by,
+                "an object of ours is changed again and again, and is put right ever less often"
+            );
+        }
     }
 
     /// The plan speaks of a version that is not there any more; the next one will not.
@@ -296,6 +317,7 @@ impl Worker {
     async fn finish(&mut self, order: &Orders, waiting: BTreeMap<String, Problem>) -> Next {
         let mut failed = self.stuck.failed();
         failed.extend(self.reverts.fought(&order.wanted, Instant::now()));
+        failed.extend(self.repairs.fights(Instant::now()));
         let can_be_whole = self.stuck.is_empty();
         let is_whole = can_be_whole && waiting.is_empty();
         let forbidden = self.site.index.forbidden().into_iter().collect();
@@ -316,8 +338,11 @@ impl Worker {
             return Next::ChangeOr(pause);
         }
         self.backoff.succeed();
+        self.repairs.forget(Instant::now());
+        let fights = self.repairs.next(Instant::now());
+        let next = fights.map_or(Next::Change, Next::ChangeOr);
         if !is_whole {
-            return Next::Change;
+            return next;
         }
         if self.wrote && self.settled != order.sequence {
             self.site.metrics.propagated(order.since.elapsed());
@@ -334,7 +359,7 @@ impl Worker {
         if let Err(error) = self.site.claim.note(inhabited).await {
             tracing::debug!(cluster = self.site.cluster, %error, "the claim keeps a namespace too many");
         }
-        Next::Change
+        next
     }
 
     fn refused(&mut self, error: &ClaimError) -> Next {

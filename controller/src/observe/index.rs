@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::api::DynamicObject;
 use serde_json::Value;
+use spillway_plan::output::Key;
 use spillway_plan::{Endpoints, Observed};
 use tokio::sync::watch;
 
@@ -256,6 +257,15 @@ impl Index {
     pub fn found(&self, place: &Place, name: &str) -> Option<Value> {
         let places = self.places();
         places.get(place)?.objects.get(name)?.whole().cloned()
+    }
+
+    /// Who besides us changed an object of ours last; nothing where nobody did or it is gone.
+    #[must_use]
+    pub fn changed_by(&self, key: &Key) -> Option<String> {
+        let place = (Kind::of_ours(key.kind()?)?, key.namespace.clone());
+        let places = self.places();
+        let object = places.get(&place)?.objects.get(&key.name)?;
+        object.changed_by.clone()
     }
 
     /// What a plan is made from; nothing as long as not all was seen.

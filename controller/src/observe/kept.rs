@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::DynamicObject;
 use serde_json::Value;
 use spillway_plan::names;
 use spillway_plan::output::{INTENT, MANAGED_BY, SPILLWAY};
 
 use super::kinds::Kind;
+use crate::engine::write::FIELD_MANAGER;
 
 /// The label of EndpointSlices that names their service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -38,6 +40,8 @@ pub(super) struct Slice {
 pub(super) struct Seen {
     pub(super) version: u64,
     pub(super) entry: Entry,
+    /// Who changed it last besides us, where it is ours.
+    pub(super) changed_by: Option<String>,
 }
 
 impl Seen {
@@ -84,14 +88,29 @@ pub(super) fn version(object: &DynamicObject) -> u64 {
 pub(super) fn seen(kind: Kind, mut object: DynamicObject) -> Option<(String, Seen)> {
     let version = version(&object);
     let name = object.metadata.name.clone()?;
-    object.metadata.managed_fields = None;
+    let fields = object.metadata.managed_fields.take().unwrap_or_default();
     let entry = match kind {
         Kind::Namespace => Entry::Labels(object.metadata.labels.unwrap_or_default()),
         Kind::Service => Entry::Service(Arc::new(object.try_parse().ok()?)),
         Kind::EndpointSlice => Entry::Slice(slice(&object.try_parse().ok()?)?),
         _ => Entry::Whole(Arc::new(serde_json::to_value(object).ok()?)),
     };
-    Some((name, Seen { version, entry }))
+    let mut seen = Seen {
+        version,
+        entry,
+        changed_by: None,
+    };
+    if seen.is_ours() {
+        seen.changed_by = other_manager(fields);
+    }
+    Some((name, seen))
+}
+
+fn other_manager(fields: Vec<ManagedFieldsEntry>) -> Option<String> {
+    let others = fields
+        .into_iter()
+        .filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    others.max_by_key(|entry| entry.time.clone())?.manager
 }
 
 fn slice(slice: &EndpointSlice) -> Option<Slice> {

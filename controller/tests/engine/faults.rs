@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, DynamicObject};
+use kube::api::{Api, DeleteParams};
 use spillway_clusters::{FaultProxy, Method, Requests, StatusCode, User};
 
-use crate::world::{ISTIO, Running, World, definition, eventually, policies, spec};
+use crate::world::{ISTIO, Running, World, definition, eventually, policies};
 
 const CLIENT: &str = "WasmPlugin/spillway-client";
 
@@ -24,24 +24,16 @@ async fn two() -> Result<(World, FaultProxy, Running)> {
     Ok((world, proxy, engine))
 }
 
-/// Waits until a cluster's callers spill at this rate.
-async fn has_rate(world: &World, cluster: &str, rate: u32) -> Result<()> {
-    let rate = rate.to_string();
-    let has = |plugin: &DynamicObject| spec(plugin).to_string().contains(&rate);
-    let found = world.until(cluster, |ours| ours.get(CLIENT).is_some_and(has));
-    found.await.map(drop)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_hangs_holds_up_no_other() -> Result<()> {
     let (world, proxy, engine) = two().await?;
     proxy.hang();
     world.policy("a", "b", "7771/s").await?;
-    has_rate(&world, "a", 7771).await?;
+    world.has_rate("a", 7771).await?;
     let report = engine.until("b", |report| report.problem.is_some()).await?;
     assert_eq!(report.problem.context("none")?.reason, "NoAnswer");
     proxy.resume();
-    has_rate(&world, "b", 7771).await?;
+    world.has_rate("b", 7771).await?;
     engine.settled("b").await?;
     Ok(())
 }
@@ -51,14 +43,14 @@ async fn a_cluster_that_refuses_holds_up_no_other() -> Result<()> {
     let (world, proxy, engine) = two().await?;
     proxy.refuse().await;
     world.policy("a", "b", "7772/s").await?;
-    has_rate(&world, "a", 7772).await?;
+    world.has_rate("a", 7772).await?;
     engine
         .until("b", |report| {
             report.problem.is_some() || report.unseen.is_some()
         })
         .await?;
     proxy.accept().await?;
-    has_rate(&world, "b", 7772).await?;
+    world.has_rate("b", 7772).await?;
     engine.settled("b").await?;
     Ok(())
 }
@@ -72,8 +64,8 @@ async fn errors_for_a_while_are_outlasted() -> Result<()> {
         let status = StatusCode::from_u16(status)?;
         proxy.fail_next(4, Requests::all().method(Method::PATCH), status);
         world.policy("a", "b", &format!("{rate}/s")).await?;
-        has_rate(&world, "a", rate).await?;
-        has_rate(&world, "b", rate).await?;
+        world.has_rate("a", rate).await?;
+        world.has_rate("b", rate).await?;
         engine.settled("b").await?;
         proxy.fail_no_more();
     }
@@ -110,15 +102,12 @@ async fn a_cluster_without_istio_gets_its_objects_when_it_has() -> Result<()> {
         })
         .await?;
     }
-    let engine = world.engine().await?;
+    let _engine = world.engine().await?;
     world.attach("a").await?;
     world.attach("b").await?;
     world.policy("a", "b", "50/s").await?;
-    engine
-        .until("b", |report| {
-            report.identity.is_some() && report.problem.is_none()
-        })
-        .await?;
+    let says = ["False", "NotUsed", "install Istio 1.22 or newer in b"];
+    world.told_of_cluster("b", "Ready", says).await?;
     for kind in ISTIO {
         world.cluster("b").apply(&definition(kind)).await?;
     }
@@ -179,8 +168,8 @@ async fn a_restart_of_every_server_changes_nothing() -> Result<()> {
         world.cluster(cluster).api_server().restart().await?;
     }
     world.policy("a", "b", "7773/s").await?;
-    has_rate(&world, "a", 7773).await?;
-    has_rate(&world, "b", 7773).await?;
+    world.has_rate("a", 7773).await?;
+    world.has_rate("b", 7773).await?;
     let after = world.ours("a").await?;
     let rule = "DestinationRule/spillway-worker";
     assert_eq!(

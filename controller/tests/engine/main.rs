@@ -11,6 +11,9 @@ mod claims;
 mod connections;
 mod discovery;
 mod faults;
+mod fights;
+#[path = "../fixtures/mod.rs"]
+mod fixtures;
 mod health;
 mod late;
 mod program;

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use spillway_api::BurstPolicy;
+use spillway_api::{BurstPolicy, MeshCluster};
 use spillway_charts::{Helm, charts};
 use spillway_clusters::{Cluster, Clusters, User};
 use spillway_controller::engine::backoff::Backoff;
+use spillway_controller::engine::publish::Statuses;
 use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports};
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::serve::Health;
@@ -22,9 +24,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Far longer than anything takes: a test that waits for so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) use crate::fixtures::{
+    ISTIO, LOOK, NAMESPACES, PATIENCE, SERVICE, definition, eventually,
+};
 
 /// Running clusters, of which the first is the hub.
 pub(crate) struct World {
@@ -175,10 +177,17 @@ impl World {
     pub(crate) async fn engine_of(&self, hub: &str, options: Options) -> Result<Running> {
         let (mesh, receiver) = watch::channel(Some(mesh()));
         let uid = self.uid(hub).await?;
-        Ok(run(
-            Engine::new(self.client(hub), &uid, options, inputs(receiver)),
-            mesh,
-        ))
+        let hub = self.client(hub);
+        let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
+        let (reports, snapshot) = (engine.reports(), engine.snapshot());
+        let metrics = std::sync::Arc::default();
+        let statuses =
+            Statuses::new(hub, "engine", options.deadline, reports, snapshot, metrics);
+        let mut running = run(engine, mesh);
+        let pulse = Health::default().pulse("the statuses", PATIENCE, Instant::now());
+        let statuses = tokio::spawn(statuses.run(pulse, running.end.clone()));
+        running.tasks.push(AbortOnDropHandle::new(statuses));
+        Ok(running)
     }
 
     /// The objects of ours in a cluster, by kind and name.
@@ -196,6 +205,46 @@ impl World {
             }
         }
         Ok(ours)
+    }
+
+    /// Waits until a condition of a policy says this: its status, its reason, and a part of its
+    /// message.
+    pub(crate) async fn told(
+        &self,
+        policy: &str,
+        condition: &str,
+        says: [&str; 3],
+    ) -> Result<Condition> {
+        let policies = policies(self.client("hub"));
+        let read = async || {
+            let status = policies.get(policy).await?.status.unwrap_or_default();
+            Ok(status.conditions)
+        };
+        told(condition, says, read).await
+    }
+
+    /// As [`World::told`], of a MeshCluster.
+    pub(crate) async fn told_of_cluster(
+        &self,
+        cluster: &str,
+        condition: &str,
+        says: [&str; 3],
+    ) -> Result<Condition> {
+        let clusters: Api<MeshCluster> = Api::all(self.client("hub"));
+        let read = async || {
+            let status = clusters.get(cluster).await?.status.unwrap_or_default();
+            Ok(status.conditions)
+        };
+        told(condition, says, read).await
+    }
+
+    /// Waits until a cluster's callers spill at this rate.
+    pub(crate) async fn has_rate(&self, cluster: &str, rate: u32) -> Result<()> {
+        let rate = rate.to_string();
+        let has = |plugin: &DynamicObject| spec(plugin).to_string().contains(&rate);
+        let client = "WasmPlugin/spillway-client";
+        let found = self.until(cluster, |ours| ours.get(client).is_some_and(has));
+        found.await.map(drop)
     }
 
     /// Waits until the objects of ours in a cluster are as they should.
@@ -292,14 +341,28 @@ impl Running {
     }
 }
 
-/// Waits until something holds that no event tells.
-pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
+async fn told(
+    condition: &str,
+    [status, reason, message]: [&str; 3],
+    read: impl AsyncFn() -> Result<Vec<Condition>>,
+) -> Result<Condition> {
     let began = Instant::now();
-    while !holds().await? {
-        ensure!(began.elapsed() < PATIENCE, "{what}: it never was");
+    loop {
+        let conditions = read().await?;
+        let found = conditions.into_iter().find(|it| it.type_ == condition);
+        if let Some(found) = &found
+            && found.status == status
+            && found.reason == reason
+            && found.message.contains(message)
+        {
+            return Ok(found.clone());
+        }
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "{condition} is not {status}, {reason}, {message}: {found:?}"
+        );
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }
 
 pub(crate) fn policies(client: Client) -> Api<BurstPolicy> {
@@ -354,65 +417,4 @@ pub(crate) fn versions(ours: &BTreeMap<String, DynamicObject>) -> BTreeMap<&str,
     ours.iter()
         .map(|(name, object)| (name.as_str(), version(object)))
         .collect()
-}
-
-pub(crate) const ISTIO: [Kind; 5] = [
-    Kind::DestinationRule,
-    Kind::VirtualService,
-    Kind::WasmPlugin,
-    Kind::Gateway,
-    Kind::ServiceEntry,
-];
-
-const NAMESPACES: &str = "
-{apiVersion: v1, kind: Namespace, metadata: {name: spillway-system}}
----
-{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}
----
-{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}}
----
-{apiVersion: v1, kind: Namespace, metadata: {name: front, labels: {istio-injection: enabled}}}
-";
-
-const SERVICE: &str = "
-apiVersion: v1
-kind: Service
-metadata: {name: worker, namespace: shop}
-spec:
-  selector: {app: worker}
-  ports: [{name: http, port: 80, targetPort: 8080}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: worker-1, namespace: shop, labels: {kubernetes.io/service-name: worker}}
-addressType: IPv4
-endpoints: [{addresses: [10.1.0.1], conditions: {ready: true}}]
-ports: [{name: http, port: 8080}]
-";
-
-/// A definition that takes any spec: what Istio's own would refuse is the planner's to know.
-pub(crate) fn definition(kind: Kind) -> String {
-    let resource = kind.resource();
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{}", resource.plural, resource.group)},
-        "spec": {
-            "group": resource.group,
-            "scope": "Namespaced",
-            "names": {
-                "kind": resource.kind,
-                "plural": resource.plural,
-                "singular": resource.kind.to_lowercase(),
-            },
-            "versions": [{
-                "name": resource.version,
-                "served": true,
-                "storage": true,
-                "schema": {"openAPIV3Schema": schema},
-            }],
-        },
-    })
-    .to_string()
 }
