@@ -212,7 +212,12 @@ impl<'a> World<'a> {
         plane
             .observed
             .is_some_and(|seen| seen.without_istio)
-            .then(|| format!("Istio's resources are not installed in {}", plane.name))
+            .then(|| {
+                format!(
+                    "has no Istio that can be written to: install Istio 1.22 or newer in {}, which serves networking.istio.io/v1 and extensions.istio.io/v1alpha1",
+                    plane.name
+                )
+            })
     }
 
     /// The clusters in which no filter of ours can run.

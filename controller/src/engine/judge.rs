@@ -156,7 +156,7 @@ pub(super) fn found(
             problem.message.clone(),
         )
     } else if let Some(problem) = snapshot.plan.clusters.get(&name) {
-        Stated::new("Ready", Holds::False, "NotUsed", format!("it {problem}"))
+        Stated::new("Ready", Holds::False, "NotUsed", problem.clone())
     } else if resource.spec.access == Access::Discovered {
         let message = "Istio knows it and nobody attached it: it is read and not written to";
         Stated::new("Ready", Holds::False, "Discovered", message)

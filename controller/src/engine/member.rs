@@ -148,8 +148,16 @@ impl Life {
         loop {
             let problem = match self.connect().await {
                 Ok((client, identity)) => {
+                    let too_old = identity.too_old();
                     self.report(None, Some(identity));
-                    match self.claim(client.clone()).await {
+                    let claim = match too_old {
+                        None => self.claim(client.clone()).await,
+                        Some(message) => Err(Problem {
+                            reason: "KubernetesTooOld",
+                            message,
+                        }),
+                    };
+                    match claim {
                         Ok(claim) => {
                             tracing::info!(cluster = self.name, "a cluster is connected");
                             backoff.succeed();

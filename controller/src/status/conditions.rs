@@ -69,8 +69,17 @@ pub(super) fn conditions(
     now: &Time,
 ) -> Vec<Condition> {
     let condition = |stated: Stated| {
-        let same = before.iter().find(|condition| {
-            condition.type_ == stated.kind && condition.status == stated.holds.as_str()
+        let old = before
+            .iter()
+            .find(|condition| condition.type_ == stated.kind);
+        let since = old.map(|old| {
+            let since = old.last_transition_time.clone();
+            if old.status == stated.holds.as_str() {
+                since
+            } else {
+                // Who wrote it may have had a clock that is ahead: time goes forward all the same.
+                since.max(now.clone())
+            }
         });
         Condition {
             type_: stated.kind.to_owned(),
@@ -78,10 +87,7 @@ pub(super) fn conditions(
             reason: stated.reason.to_owned(),
             message: bounded(&stated.message, MAX_MESSAGE),
             observed_generation: generation,
-            last_transition_time: same.map_or_else(
-                || now.clone(),
-                |condition| condition.last_transition_time.clone(),
-            ),
+            last_transition_time: since.unwrap_or_else(|| now.clone()),
         }
     };
     stated.into_iter().map(condition).collect()
@@ -112,6 +118,9 @@ mod tests {
             &at(30),
         );
         assert_eq!(third[0].last_transition_time, at(30));
+        // The clock of another replica is behind.
+        let fourth = conditions(&third, [accepted(Holds::True, "Accepted")], Some(2), &at(5));
+        assert_eq!(fourth[0].last_transition_time, at(30));
     }
 
     #[test]

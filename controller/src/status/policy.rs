@@ -143,9 +143,12 @@ fn named(
     named.truncate(MAX_NAMED);
     let state = |(_, name, cluster): (u8, &String, &Progress)| {
         let known = old.iter().find(|known| known.name == *name);
-        let since = known
-            .filter(|known| known.state == cluster.state)
-            .and_then(|known| known.since.clone());
+        let before = known.and_then(|known| known.since.clone());
+        let since = if known.is_some_and(|known| known.state == cluster.state) {
+            before
+        } else {
+            before.max(Some(now.clone()))
+        };
         let error = cluster.error.as_deref();
         ClusterState {
             name: name.clone(),
@@ -282,6 +285,16 @@ mod tests {
                 ("b", Some(at(20)))
             ]
         );
+        // The clock of another replica is behind: time goes forward all the same.
+        let third = clusters(&[("a", Failed)]);
+        let third = policy(
+            Some(&second),
+            Some(1),
+            accepted(Holds::True),
+            &third,
+            &at(5),
+        );
+        assert_eq!(third.clusters[0].since, Some(at(10)));
     }
 
     #[test]

@@ -14,9 +14,12 @@ mod faults;
 mod fights;
 #[path = "../fixtures/mod.rs"]
 mod fixtures;
+mod gone;
 mod health;
 mod late;
+mod policies;
 mod program;
 mod render;
 mod tokens;
+mod versions;
 mod world;

@@ -9,6 +9,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode, Version};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use kube::client::Body;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::Shared;
@@ -57,8 +58,14 @@ pub(super) async fn answer(
         None => &shared.anonymous,
     };
     let body = body.collect().await?.to_bytes();
+    let version = (parts.uri.path() == "/version")
+        .then(|| shared.version.lock().ok()?.clone())
+        .flatten();
     let request = Request::from_parts(parts, Body::from(body.to_vec()));
     let response = client.send(request).await?;
+    if let Some(version) = version {
+        return pretended(response, &version).await;
+    }
     Ok(response.map(|body| while_it_does_not_hang(body, hangs)))
 }
 
@@ -70,6 +77,21 @@ fn while_it_does_not_hang(body: Body, hangs: watch::Receiver<bool>) -> AnswerBod
         Some((frame, (body, hangs)))
     });
     StreamBody::new(frames).boxed_unsync()
+}
+
+/// What an API server says of its version, but for the version.
+async fn pretended(
+    response: Response<Body>,
+    version: &str,
+) -> anyhow::Result<Response<AnswerBody>> {
+    let body = response.into_body().collect().await?.to_bytes();
+    let mut told: Map<String, Value> = serde_json::from_slice(&body)?;
+    told.insert("gitVersion".to_owned(), version.into());
+    let mut response = Response::new(Body::from(serde_json::to_vec(&told)?).boxed_unsync());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// An error as an API server words it.

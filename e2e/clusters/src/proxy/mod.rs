@@ -15,8 +15,8 @@ mod listen;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use anyhow::Result;
 use hyper::StatusCode;
@@ -45,6 +45,8 @@ struct Shared {
     hangs: watch::Sender<bool>,
     /// How many are open now.
     connections: AtomicUsize,
+    /// What it says to be of; the API server's own where it is nothing.
+    version: std::sync::Mutex<Option<String>>,
 }
 
 /// A proxy before one API server; ends when dropped.
@@ -71,6 +73,7 @@ impl FaultProxy {
             faults: Faults::default(),
             hangs: watch::Sender::new(false),
             connections: AtomicUsize::new(0),
+            version: std::sync::Mutex::default(),
         });
         let accepting = tokio::spawn(listen::accept(listener, shared.clone()));
         Ok(Self {
@@ -158,6 +161,16 @@ impl FaultProxy {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Lets the API server say to be of this version, such as `v1.29.0`; with nothing, of its own.
+    pub fn pretend_version(&self, version: Option<&str>) {
+        let mut told = self
+            .shared
+            .version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *told = version.map(str::to_owned);
     }
 
     /// Every request since the start, in the order of their arrival.
