@@ -181,8 +181,7 @@ impl World {
         let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
         let (reports, snapshot) = (engine.reports(), engine.snapshot());
         let metrics = std::sync::Arc::default();
-        let statuses =
-            Statuses::new(hub, "engine", options.deadline, reports, snapshot, metrics);
+        let statuses = Statuses::new(hub, "engine", options.deadline, reports, snapshot, metrics);
         let mut running = run(engine, mesh);
         let pulse = Health::default().pulse("the statuses", PATIENCE, Instant::now());
         let statuses = tokio::spawn(statuses.run(pulse, running.end.clone()));
