@@ -157,6 +157,8 @@ fn holder(lease: &LeaseObject) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::SignedDuration;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -213,6 +215,24 @@ mod tests {
         let mut record = Record::default();
         record.saw(Some(lease("1", Some("us"), Some(15))), start);
         assert_eq!(record.next(&terms, true, start), Step::Renew);
+    }
+
+    #[test]
+    fn the_times_in_a_lease_are_for_people() {
+        let (terms, start) = (Terms::new("default", "test", "us"), Instant::now());
+        for hours in [-5, 5] {
+            let mut theirs = lease("1", Some("them"), Some(15));
+            let told = Timestamp::now() + SignedDuration::from_hours(hours);
+            let spec = theirs.spec.as_mut().unwrap();
+            spec.renew_time = Some(MicroTime(told));
+            spec.acquire_time = Some(MicroTime(told));
+            let mut record = Record::default();
+            record.saw(Some(theirs), start);
+            let now = start + 14 * SECOND;
+            assert_eq!(record.next(&terms, false, now), Step::Wait(SECOND));
+            let now = start + 15 * SECOND;
+            assert_eq!(record.next(&terms, false, now), Step::Take);
+        }
     }
 
     #[test]
