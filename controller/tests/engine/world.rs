@@ -262,46 +262,6 @@ impl World {
         found.await.map(drop)
     }
 
-    /// Waits until a condition of a policy says this: its status, its reason, and a part of its
-    /// message.
-    pub(crate) async fn told(
-        &self,
-        policy: &str,
-        condition: &str,
-        says: [&str; 3],
-    ) -> Result<Condition> {
-        let policies = policies(self.client("hub"));
-        let read = async || {
-            let status = policies.get(policy).await?.status.unwrap_or_default();
-            Ok(status.conditions)
-        };
-        told(condition, says, read).await
-    }
-
-    /// As [`World::told`], of a MeshCluster.
-    pub(crate) async fn told_of_cluster(
-        &self,
-        cluster: &str,
-        condition: &str,
-        says: [&str; 3],
-    ) -> Result<Condition> {
-        let clusters: Api<MeshCluster> = Api::all(self.client("hub"));
-        let read = async || {
-            let status = clusters.get(cluster).await?.status.unwrap_or_default();
-            Ok(status.conditions)
-        };
-        told(condition, says, read).await
-    }
-
-    /// Waits until a cluster's callers spill at this rate.
-    pub(crate) async fn has_rate(&self, cluster: &str, rate: u32) -> Result<()> {
-        let rate = rate.to_string();
-        let has = |plugin: &DynamicObject| spec(plugin).to_string().contains(&rate);
-        let client = "WasmPlugin/spillway-client";
-        let found = self.until(cluster, |ours| ours.get(client).is_some_and(has));
-        found.await.map(drop)
-    }
-
     /// Waits until the objects of ours in a cluster are as they should.
     pub(crate) async fn until(
         &self,
