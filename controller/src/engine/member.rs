@@ -149,7 +149,7 @@ impl Life {
             let problem = match self.connect().await {
                 Ok((client, identity)) => {
                     let too_old = identity.too_old();
-                    self.report(None, Some(identity));
+                    self.identified(identity);
                     let claim = match too_old {
                         None => self.claim(client.clone()).await,
                         Some(message) => Err(Problem {
@@ -159,6 +159,7 @@ impl Life {
                     };
                     match claim {
                         Ok(claim) => {
+                            self.report(None);
                             tracing::info!(cluster = self.name, "a cluster is connected");
                             backoff.succeed();
                             self.live(client, claim).await
@@ -170,7 +171,7 @@ impl Life {
             };
             let pause = backoff.after_failure();
             tracing::warn!(cluster = self.name, error = problem.message, retry = ?pause, "a cluster is not connected");
-            self.report(Some(problem), None);
+            self.report(Some(problem));
             tokio::time::sleep(pause).await;
         }
     }
@@ -321,13 +322,17 @@ impl Life {
         });
     }
 
-    fn report(&self, problem: Option<Problem>, identity: Option<Identity>) {
-        self.shared.reports.update(&self.name, |report| {
-            report.problem = problem;
-            if identity.is_some() {
-                report.identity = identity;
-            }
-        });
+    /// What was the matter may still be: whether it may be written to is to be found out.
+    fn identified(&self, identity: Identity) {
+        self.shared
+            .reports
+            .update(&self.name, |report| report.identity = Some(identity));
+    }
+
+    fn report(&self, problem: Option<Problem>) {
+        self.shared
+            .reports
+            .update(&self.name, |report| report.problem = problem);
     }
 }
 

@@ -9,11 +9,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
+use spillway_api::MeshCluster;
 use spillway_plan::settings::Tokens;
 use tokio::sync::watch;
 
@@ -110,14 +111,8 @@ impl Rotation {
             let words = format!(
                 "{NEXT} is no token: write 8 to 64 of A-Z a-z 0-9 _ -, or nothing to have one made"
             );
-            self.tell(
-                &found,
-                &found.version,
-                EventType::Warning,
-                "NextUnusable",
-                words,
-            )
-            .await;
+            let event = event(EventType::Warning, "NextUnusable", words);
+            self.tell(&found, &found.version, event).await;
         }
         let Some(step) = found.kept.step() else {
             self.since = None;
@@ -153,9 +148,13 @@ impl Rotation {
                     clusters.len(),
                     first.unwrap_or_default()
                 );
-                let reason = "WaitingForClusters";
-                self.tell(found, &names, EventType::Warning, reason, words)
-                    .await;
+                // Events about the same are counted and keep their first words: the cluster tells
+                // them apart.
+                let event = Event {
+                    secondary: clusters.keys().next().map(|name| mesh_cluster(name)),
+                    ..event(EventType::Warning, "WaitingForClusters", words)
+                };
+                self.tell(found, &names, event).await;
                 Some(Duration::MAX)
             }
             Settled::Yes => {
@@ -194,9 +193,8 @@ impl Rotation {
             Ok(_) => {
                 self.backoff.succeed();
                 (self.since, self.waiting) = (None, None);
-                let words = words.to_owned();
-                self.tell(found, &found.version, EventType::Normal, what, words)
-                    .await;
+                let event = event(EventType::Normal, what, words.to_owned());
+                self.tell(found, &found.version, event).await;
                 Duration::MAX
             }
             // The watch brings what is newer.
@@ -212,36 +210,41 @@ impl Rotation {
     }
 
     /// Says something, unless what was said last was about the same.
-    async fn tell(
-        &mut self,
-        found: &Found,
-        about: &str,
-        type_: EventType,
-        reason: &'static str,
-        words: String,
-    ) {
-        let told = format!("{reason} {about}");
+    async fn tell(&mut self, found: &Found, about: &str, event: Event) {
+        let told = format!("{} {about}", event.reason);
         if self.told.as_ref() == Some(&told) {
             return;
         }
         self.told = Some(told);
         tracing::info!(
             secret = NAME,
-            reason,
-            detail = words,
+            reason = event.reason,
+            detail = event.note,
             "the mesh's tokens are rotated"
         );
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(words),
-            action: "Rotate".to_owned(),
-            secondary: None,
-        };
         let teller = &self.teller;
         teller
             .of_secret(&self.namespace, NAME, &found.uid, event)
             .await;
+    }
+}
+
+fn event(type_: EventType, reason: &str, words: String) -> Event {
+    Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(words),
+        action: "Rotate".to_owned(),
+        secondary: None,
+    }
+}
+
+fn mesh_cluster(name: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(MeshCluster::api_version(&()).into_owned()),
+        kind: Some(MeshCluster::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
