@@ -35,6 +35,13 @@ fn trouble(report: &ClusterReport) -> Option<&Problem> {
     report.problem.as_ref().or(report.unseen.as_ref())
 }
 
+/// Whether it was found out how a cluster is.
+pub(super) fn is_known(resource: &MeshCluster, report: &ClusterReport) -> bool {
+    let is_read = resource.spec.access == Access::Discovered && report.identity.is_some();
+    let is_compared = report.ordered > 0 && report.reached == report.ordered;
+    is_read || is_compared || trouble(report).is_some()
+}
+
 /// How far a cluster is with a policy.
 pub(super) fn progress(report: &ClusterReport, policy: &str, generation: Option<i64>) -> Progress {
     let failed = report.failed.get(policy).cloned();

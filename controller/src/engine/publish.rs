@@ -2,6 +2,10 @@
 //!
 //! It follows the plans and the reports of the clusters at its own pace: a status that is a second
 //! late harms nobody, and a thousand clusters that report at once are one write a policy.
+//!
+//! A new leader does not know yet what the clusters have. As long as it finds that out, and for
+//! [`FIRST`] at most, the statuses stay as the leader before left them: a restart without a change
+//! takes nothing back that was true before and is true afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -30,6 +34,9 @@ use crate::status::{self, Conditions, Member, Progress, Published, Publisher, St
 /// Statuses are written at most once in this time.
 const PACE: Duration = Duration::from_secs(1);
 
+/// Long enough to compare a thousand clusters that answer; the others are told of all the same.
+const FIRST: Duration = Duration::from_secs(5);
+
 /// Writes statuses.
 pub struct Statuses {
     hub: Client,
@@ -43,6 +50,8 @@ pub struct Statuses {
     clusters: BTreeMap<String, MeshCluster>,
     /// What was said to be unreadable, by UID and generation.
     told_unread: BTreeSet<(Option<String>, Option<i64>)>,
+    /// Since when this process leads.
+    since: Option<Instant>,
 }
 
 impl Statuses {
@@ -67,6 +76,7 @@ impl Statuses {
             fleets: BTreeMap::new(),
             clusters: BTreeMap::new(),
             told_unread: BTreeSet::new(),
+            since: None,
         }
     }
 
@@ -88,9 +98,13 @@ impl Statuses {
                 () = end.cancelled() => return,
                 () = tokio::time::sleep(PACE) => {}
             }
-            if let Err(failure) = outcome {
-                tracing::warn!(error = %failure, "a status could not be written");
-                reported.mark_changed();
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => reported.mark_changed(),
+                Err(failure) => {
+                    tracing::warn!(error = %failure, "a status could not be written");
+                    reported.mark_changed();
+                }
             }
         }
     }
@@ -120,12 +134,13 @@ impl Statuses {
         }
     }
 
+    /// Tells whether everything was said that is to be said.
     async fn all(
         &mut self,
         snapshot: &Snapshot,
         pulse: &Pulse,
         end: &CancellationToken,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let office = snapshot.office.as_ref();
         let leads = || {
             pulse.beat(Instant::now());
@@ -133,7 +148,8 @@ impl Statuses {
         };
         if !leads() {
             self.metrics.states(&BTreeMap::new(), &BTreeMap::new());
-            return Ok(());
+            self.since = None;
+            return Ok(true);
         }
         let reports = self.reports.all();
         let nothing = ClusterReport::default();
@@ -159,6 +175,12 @@ impl Statuses {
             })),
         );
 
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let is_known =
+            |cluster: &Arc<MeshCluster>| judge::is_known(cluster, report(&cluster.name_any()));
+        if since.elapsed() < FIRST && !snapshot.clusters.iter().all(is_known) {
+            return Ok(false);
+        }
         let now = Time(Timestamp::now());
         let unread = &snapshot.unread;
         self.tell_unread::<BurstPolicy>(&unread.policies, "Accepted", &now)
@@ -221,7 +243,7 @@ impl Statuses {
                 self.metrics.stated(Kind::Fleet);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes one status, on top of the newest object that is known. What was written comes back

@@ -194,7 +194,7 @@ impl World {
         Ok(began.elapsed())
     }
 
-    /// The UIDs and versions of all that the controller writes, in every cluster, but for statuses.
+    /// The UIDs and versions of all that the controller writes, in every cluster, statuses too.
     pub(crate) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
         for cluster in MEMBERS {
@@ -215,6 +215,17 @@ impl World {
             );
         }
         let hub = self.client("hub");
+        let clusters: Api<MeshCluster> = Api::all(hub.clone());
+        add(
+            &mut versions,
+            "hub",
+            &clusters.list(&ListParams::default()).await?,
+        );
+        add(
+            &mut versions,
+            "hub",
+            &self.policies().list(&ListParams::default()).await?,
+        );
         let secrets: Api<Secret> = Api::namespaced(hub, NAMESPACE);
         add(
             &mut versions,
