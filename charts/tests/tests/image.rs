@@ -189,7 +189,7 @@ async fn the_image_runs_as_the_deployment_says() -> Result<()> {
 
     let http = HttpClient::new(&Target {
         address: (listen, 8080).into(),
-        host: listen.to_string(),
+        host: "spillway-controller".to_owned(),
         http2: false,
     });
     let began = Instant::now();

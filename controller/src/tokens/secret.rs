@@ -1,6 +1,5 @@
 //! The Secret that holds the tokens: made once, and followed.
 
-use std::io::Read;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -8,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
+use rustls::crypto::ring;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -94,9 +94,11 @@ fn read(secret: &Secret) -> Option<Found> {
     })
 }
 
-/// 128 bits of the operating system's.
+/// 128 bits of the operating system's, which need no file: an image may have none.
 pub(super) fn random() -> std::io::Result<String> {
     let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let random = ring::default_provider().secure_random;
+    let filled = random.fill(&mut bytes);
+    filled.map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,5 +1,7 @@
 //! What is in the images, read back as others read it: from the folders.
 
+#![allow(clippy::indexing_slicing, reason = "what is not there fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -35,8 +37,11 @@ fn blob(folder: &Path, digest: &Value) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The manifest, the configuration, and the files of the layers with mode, owner and content.
-fn read(folder: &Path) -> Result<(Value, Value, BTreeMap<String, (u32, u64, Vec<u8>)>)> {
+/// Mode, owner and content of files, by path.
+type Files = BTreeMap<String, (u32, u64, Vec<u8>)>;
+
+/// The manifest, the configuration, and the files of the layers.
+fn read(folder: &Path) -> Result<(Value, Value, Files)> {
     let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json"))?)?;
     let manifest =
         serde_json::from_slice::<Value>(&blob(folder, &index["manifests"][0]["digest"])?)?;
