@@ -48,7 +48,7 @@ impl Reverts {
         fought
             .flat_map(|(edit, Key { namespace, name, .. })| {
                 let message = format!(
-                    "the routes in the VirtualService {namespace}/{name} were taken out three times in ten minutes and are left out now: put them into its source, as `spillway render` prints them"
+                    "the routes in the VirtualService {namespace}/{name} were taken out three times in ten minutes and are left out now: put them into its source, as `spillway-controller --source DIR --target DIR` writes them"
                 );
                 let policies = edit.policies.iter();
                 policies.map(move |policy| (policy.clone(), message.clone()))
