@@ -17,7 +17,7 @@ use spillway_e2e::folder;
 use spillway_e2e::process::Process;
 use tempfile::TempDir;
 
-/// A member takes a quarter of a second; the rest is for a busy machine.
+/// A member takes an eighth of a second; the rest is for a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(1200);
 /// Writes that take longer never come.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(600);

@@ -19,7 +19,12 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
+	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	certutil "k8s.io/client-go/util/cert"
 	_ "k8s.io/kubernetes/pkg/features"
@@ -27,6 +32,11 @@ import (
 
 // atOnce is how many members are started at the same time.
 const atOnce = 4
+
+// features are those in which members differ from the defaults. Caches that look by themselves whether
+// they are right ask etcd ten thousand times a minute in a fleet of a thousand. And writing as if it
+// were CBOR is not what most clusters do.
+const features = "SizeBasedListCostEstimate=false,DetectCacheInconsistency=false,CBORServingAndStorage=false"
 
 // ready is what is said when all members serve.
 type ready struct {
@@ -49,33 +59,40 @@ func run() error {
 	count := flag.Int("members", 1, "how many API servers there are")
 	address := flag.String("address", "127.0.0.1", "where they listen")
 	etcd := flag.String("etcd", "", "where they keep their objects")
-	users := flag.String("users", "", "a file with the users by their tokens, in JSON")
+	known := flag.String("users", "", "a file with the users by their tokens, in JSON")
 	manifests := flag.String("manifests", "", "a file with what each of them has from the start, in JSON")
 	told := flag.String("ready", "", "the file that is written when all of them serve")
 	flag.Parse()
 
 	var tokens map[string]string
-	if err := read(*users, &tokens); err != nil {
+	if err := read(*known, &tokens); err != nil {
 		return err
 	}
 	var seeds []seed
 	if err := read(*manifests, &seeds); err != nil {
 		return err
 	}
-	// What writes as if it were CBOR would not be what most clusters do.
-	if err := utilfeature.DefaultMutableFeatureGate.Set("CBORServingAndStorage=false"); err != nil {
+	if err := utilfeature.DefaultMutableFeatureGate.Set(features); err != nil {
 		return err
 	}
 	certificate, key, err := certutil.GenerateSelfSignedCertKey(*address, []net.IP{net.ParseIP(*address)}, nil)
 	if err != nil {
 		return err
 	}
+	content, err := dynamiccertificates.NewStaticCertKeyContent("fleet", certificate, key)
+	if err != nil {
+		return err
+	}
+	users := map[string]*user.DefaultInfo{}
+	for token, name := range tokens {
+		users[token] = &user.DefaultInfo{Name: name}
+	}
 	shared := surroundings{
 		address:     *address,
-		certificate: certificate,
-		key:         key,
-		tokens:      tokens,
-		etcd:        clientv3.Config{Endpoints: []string{*etcd}, DialTimeout: 20 * time.Second},
+		certificate: content,
+		users:       bearertoken.New(tokenfile.New(users)),
+		etcd:        clientv3.Config{Endpoints: []string{*etcd}, DialTimeout: 20 * time.Second, Logger: zap.NewNop()},
+		models:      models(),
 		seeds:       seeds,
 		counts:      newCounts(*count),
 	}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -17,15 +19,14 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/cmd/server/options"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
-	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
-	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/rest"
+	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/generated/openapi"
 )
@@ -49,13 +50,33 @@ type seed struct {
 // surroundings is what all members share.
 type surroundings struct {
 	address     string
-	certificate []byte
-	key         []byte
-	// tokens are the users, by their bearer tokens.
-	tokens map[string]string
+	certificate dynamiccertificates.CertKeyContentProvider
+	// users are known by their bearer tokens.
+	users  authenticator.Request
 	etcd   clientv3.Config
 	seeds  []seed
 	counts *counts
+	models common.OpenAPIV3Config
+}
+
+// models describes the types of Kubernetes, which a server-side apply needs to know. They are many MiB,
+// so all members share them. Who builds a server writes into the extensions of a type: these are each
+// one's own, for as long as it builds.
+func models() common.OpenAPIV3Config {
+	models := *genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions,
+		openapinamer.NewDefinitionNamer(apiserver.Scheme, legacyscheme.Scheme))
+	models.Info.Version = "unversioned"
+	shared := models.Definitions
+	models.Definitions = nil
+	models.GetDefinitions = func(common.ReferenceCallback) map[string]common.OpenAPIDefinition {
+		own := maps.Clone(shared)
+		for name, model := range own {
+			model.Schema.Extensions = maps.Clone(model.Schema.Extensions)
+			own[name] = model
+		}
+		return own
+	}
+	return models
 }
 
 // start starts one member and returns its address once it has all that it should.
@@ -97,26 +118,22 @@ func (s *surroundings) server(number int, listener net.Listener) (*genericapiser
 	if err := defaults.APIEnablement.ApplyTo(&generic.Config, apiserver.DefaultAPIResourceConfigSource(), apiserver.Scheme); err != nil {
 		return nil, err
 	}
-	certificate, err := dynamiccertificates.NewStaticCertKeyContent("fleet", s.certificate, s.key)
+	generic.SecureServing = &genericapiserver.SecureServingInfo{
+		Listener:                     listener,
+		Cert:                         s.certificate,
+		HTTP2MaxStreamsPerConnection: streams,
+	}
+	authority, _ := s.certificate.CurrentCertKeyContent()
+	generic.LoopbackClientConfig, err = generic.SecureServing.NewClientConfig(authority)
 	if err != nil {
 		return nil, err
 	}
-	serving := defaults.RecommendedOptions.SecureServing
-	serving.Listener = listener
-	serving.ServerCert.GeneratedCert = certificate
-	serving.HTTP2MaxStreamsPerConnection = streams
-	if err := serving.ApplyToConfig(&generic.Config); err != nil {
-		return nil, err
-	}
-	users := map[string]*user.DefaultInfo{}
-	for token, name := range s.tokens {
-		users[token] = &user.DefaultInfo{Name: name}
-	}
-	generic.Authentication.Authenticator = bearertoken.New(tokenfile.New(users))
+	generic.LoopbackClientConfig.BearerToken = uuid.NewString()
+	generic.Authentication.Authenticator = s.users
 	generic.Authorization.Authorizer = authorizerfactory.NewAlwaysAllowAuthorizer()
 	generic.RESTOptionsGetter = keep(apiserver.Codecs.LegacyCodec(crds.SchemeGroupVersion))
-	generic.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions,
-		openapinamer.NewDefinitionNamer(apiserver.Scheme, legacyscheme.Scheme))
+	models := s.models
+	generic.OpenAPIV3Config = &models
 	generic.SkipOpenAPIInstallation = true
 	generic.BuildHandlerChainFunc = func(handler http.Handler, config *genericapiserver.Config) http.Handler {
 		return genericapiserver.DefaultBuildHandlerChain(s.counts.of(number, handler), config)
