@@ -8,7 +8,7 @@
 //!   what somebody keeps putting back or changing
 //! - [`gate`]: plugins that wait for the filter's image
 //! - [`write`](mod@write): one write
-//! - [`judge`], [`publish`]: how everything is, and the statuses on the hub
+//! - [`judge`], [`publish`], [`ledger`]: how everything is, and the statuses on the hub
 //! - [`finalizer`]: a policy is gone only after it was cleaned up
 //! - [`authority`], [`backoff`], [`options`], [`report`]: what these share
 
@@ -18,6 +18,7 @@ mod due;
 pub mod finalizer;
 mod gate;
 mod judge;
+mod ledger;
 pub mod member;
 mod members;
 pub mod options;

@@ -8,28 +8,25 @@
 //! takes nothing back that was true before and is true afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use spillway_api::mesh_cluster::Access;
 use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::judge;
+use super::ledger::{Due, Ledger};
 use super::report::{ClusterReport, Reports, Snapshot};
-use crate::clusters::call::{Failure, find};
+use crate::clusters::call::Failure;
 use crate::metrics::{Metrics, Resource as Kind};
 use crate::observe::read::Unreadable;
 use crate::serve::Pulse;
-use crate::status::{self, Conditions, Member, Progress, Published, Publisher, Stated};
+use crate::status::{self, Member, Progress, Publisher, Stated};
 
 /// Statuses are written at most once in this time.
 const PACE: Duration = Duration::from_secs(1);
@@ -43,11 +40,10 @@ pub struct Statuses {
     publisher: Publisher,
     reports: Arc<Reports>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    deadline: Duration,
     metrics: Arc<Metrics>,
-    policies: BTreeMap<String, BurstPolicy>,
-    fleets: BTreeMap<String, Fleet>,
-    clusters: BTreeMap<String, MeshCluster>,
+    policies: Ledger<BurstPolicy>,
+    fleets: Ledger<Fleet>,
+    clusters: Ledger<MeshCluster>,
     /// What was said to be unreadable, by UID and generation.
     told_unread: BTreeSet<(Option<String>, Option<i64>)>,
     /// Since when this process leads.
@@ -70,11 +66,10 @@ impl Statuses {
             hub,
             reports,
             snapshot,
-            deadline,
             metrics,
-            policies: BTreeMap::new(),
-            fleets: BTreeMap::new(),
-            clusters: BTreeMap::new(),
+            policies: Ledger::new(Kind::BurstPolicy),
+            fleets: Ledger::new(Kind::Fleet),
+            clusters: Ledger::new(Kind::MeshCluster),
             told_unread: BTreeSet::new(),
             since: None,
         }
@@ -181,40 +176,36 @@ impl Statuses {
         if since.elapsed() < FIRST && !snapshot.clusters.iter().all(is_known) {
             return Ok(false);
         }
-        let now = Time(Timestamp::now());
+        let now = &Time(Timestamp::now());
         let unread = &snapshot.unread;
-        self.tell_unread::<BurstPolicy>(&unread.policies, "Accepted", &now)
+        self.tell_unread::<BurstPolicy>(&unread.policies, "Accepted", now)
             .await;
-        self.tell_unread::<Fleet>(&unread.fleets, "Ready", &now)
+        self.tell_unread::<Fleet>(&unread.fleets, "Ready", now)
             .await;
-        self.tell_unread::<MeshCluster>(&unread.clusters, "Ready", &now)
+        self.tell_unread::<MeshCluster>(&unread.clusters, "Ready", now)
             .await;
-        for policy in policies.iter().filter(|_| leads()) {
-            let api = Api::namespaced(self.hub.clone(), &policy.namespace);
-            let generation = policy.resource.metadata.generation;
-            let status = |old: &BurstPolicy| {
+        let due = policies.iter().map(|policy| Due {
+            api: Api::namespaced(self.hub.clone(), &policy.namespace),
+            seen: policy.resource,
+            status: |old: &BurstPolicy| {
                 let (before, stated) = (old.status.as_ref(), policy.stated.clone());
-                status::policy(before, generation, stated, &policy.progress, &now)
-            };
-            let resource = policy.resource;
-            let writes = self.write(&api, resource, status, |this| &mut this.policies);
-            if writes.await? {
-                self.metrics.stated(Kind::BurstPolicy);
-            }
-        }
-        for (resource, found) in clusters.iter().filter(|_| leads()) {
-            let api = Api::all(self.hub.clone());
-            let generation = resource.metadata.generation;
-            let status = |old: &MeshCluster| {
-                status::cluster(old.status.as_ref(), generation, found.clone(), &now)
-            };
-            if self
-                .write(&api, resource, status, |this| &mut this.clusters)
-                .await?
-            {
-                self.metrics.stated(Kind::MeshCluster);
-            }
-        }
+                let generation = policy.resource.metadata.generation;
+                status::policy(before, generation, stated, &policy.progress, now)
+            },
+        });
+        let due: Vec<_> = due.collect();
+        let (publisher, metrics) = (&self.publisher, &self.metrics);
+        self.policies.write(publisher, metrics, &due, leads).await?;
+        let due = clusters.iter().map(|(resource, found)| Due {
+            api: Api::all(self.hub.clone()),
+            seen: *resource,
+            status: |old: &MeshCluster| {
+                let (before, generation) = (old.status.as_ref(), resource.metadata.generation);
+                status::cluster(before, generation, found.clone(), now)
+            },
+        });
+        let due: Vec<_> = due.collect();
+        self.clusters.write(publisher, metrics, &due, leads).await?;
         // What is only read is written to by no fleet.
         let only_read: BTreeSet<String> = snapshot
             .clusters
@@ -222,7 +213,7 @@ impl Statuses {
             .filter(|cluster| cluster.spec.access == Access::Discovered)
             .map(|cluster| cluster.name_any())
             .collect();
-        for resource in snapshot.fleets.iter().filter(|_| leads()) {
+        let due = snapshot.fleets.iter().map(|resource| {
             let members = snapshot.plan.fleets.get(&resource.name_any());
             let members = members.into_iter().flatten();
             let members = members.filter(|name| !only_read.contains(*name));
@@ -232,59 +223,18 @@ impl Statuses {
                 score: Some(judge::score(report(name), wanted(name))),
             });
             let members: Vec<Member<'_>> = members.collect();
-            let api = Api::all(self.hub.clone());
             let generation = resource.metadata.generation;
-            let status =
-                |old: &Fleet| status::fleet(old.status.as_ref(), generation, &members, &now);
-            if self
-                .write(&api, resource, status, |this| &mut this.fleets)
-                .await?
-            {
-                self.metrics.stated(Kind::Fleet);
+            Due {
+                api: Api::all(self.hub.clone()),
+                seen: resource,
+                status: move |old: &Fleet| {
+                    status::fleet(old.status.as_ref(), generation, &members, now)
+                },
             }
-        }
+        });
+        let due: Vec<_> = due.collect();
+        self.fleets.write(publisher, metrics, &due, leads).await?;
         Ok(true)
-    }
-
-    /// Writes one status, on top of the newest object that is known. What was written comes back
-    /// by a watch only later, so it is kept until then. Tells whether anything was written.
-    async fn write<K>(
-        &mut self,
-        api: &Api<K>,
-        seen: &Arc<K>,
-        status: impl Fn(&K) -> K::Status,
-        kept: impl Fn(&mut Self) -> &mut BTreeMap<String, K>,
-    ) -> Result<bool, Failure>
-    where
-        K: Resource<DynamicType = ()> + HasStatus + Clone + Debug + DeserializeOwned + Serialize,
-        K::Status: Conditions + PartialEq,
-    {
-        let uid = seen.uid().unwrap_or_default();
-        let written = kept(self).get(&uid).cloned();
-        let mut object = written
-            .filter(|written| written.meta().generation >= seen.meta().generation)
-            .unwrap_or_else(|| K::clone(seen));
-        for _ in 0..2 {
-            let wanted = status(&object);
-            match self.publisher.publish(api, &object, wanted).await? {
-                Published::Unchanged => return Ok(false),
-                Published::Written(written) => {
-                    kept(self).insert(uid, *written);
-                    return Ok(true);
-                }
-                Published::Outdated => {
-                    match find(self.deadline, api.get(&seen.name_any())).await? {
-                        Some(newest) if newest.uid().unwrap_or_default() == uid => object = newest,
-                        _ => {
-                            kept(self).remove(&uid);
-                            return Ok(false);
-                        }
-                    }
-                }
-            }
-        }
-        kept(self).insert(uid, object);
-        Ok(false)
     }
 }
 

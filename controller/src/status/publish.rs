@@ -17,7 +17,7 @@ use spillway_api::{BurstPolicyStatus, FleetStatus, MeshClusterStatus};
 use super::events::events;
 use super::tell::recorder;
 use super::unreadable;
-use crate::clusters::call::{Failure, call};
+use crate::clusters::call::{Failure, call, find};
 use crate::observe::read::Unreadable;
 
 /// What became of a status.
@@ -108,6 +108,17 @@ impl Publisher {
         };
         self.send(told, &name, &object.object_ref(&())).await;
         Ok(Published::Written(Box::new(written)))
+    }
+
+    /// Reads the object of this name; none when it is gone.
+    ///
+    /// # Errors
+    /// When the hub does not answer in time, or refuses.
+    pub async fn newest<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        find(self.deadline, api.get(name)).await
     }
 
     /// Says of a resource that it cannot be read, unless that was said already; by the condition of
