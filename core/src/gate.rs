@@ -2,8 +2,12 @@
 //!
 //! The state is a value ([`Gate`]) that worker threads exchange by compare-and-swap; a decision is
 //! a function from state, time and question to state and verdict, so any interleaving of threads
-//! is some order of decisions, and the bound "bounceable admissions in a window W ≤ c·W + B" holds
-//! for all of them.
+//! is some order of decisions, and the bounds "bounceable admissions in a window W ≤ c·W + B" and
+//! "no bounceable admission while L are in flight" hold for all of them.
+//!
+//! A request is in flight from its verdict to the end of its stream, however that ends. What a
+//! thread could not tell the others (it lost every swap) it keeps, and tells with its next word
+//! ([`Gate::settle`]): a count that is lost would lower or raise L for ever.
 //!
 //! Overflow from other clusters yields to own traffic (trunk reservation): it is admitted only
 //! while the backlog of both together is below half of the tolerance. Without this, two clusters
@@ -45,6 +49,14 @@ pub enum Verdict {
     Bounce,
     /// Answered with 503: nobody has room, and the policy prefers that to overload.
     Shed,
+}
+
+impl Verdict {
+    /// The application sees the request.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        matches!(self, Self::Admit | Self::Force)
+    }
 }
 
 /// State of the gate, shared by the threads of an endpoint.
@@ -93,11 +105,20 @@ impl Gate {
         (next, if fits { Verdict::Admit } else { Verdict::Force })
     }
 
-    /// A request that was admitted or forced has ended.
+    /// Requests that were admitted or forced have ended.
     #[must_use]
     pub fn release(self, requests: u32) -> Self {
         Self {
             in_flight: self.in_flight.saturating_sub(requests),
+            ..self
+        }
+    }
+
+    /// The same for requests that began (above zero) or ended (below) without being told.
+    #[must_use]
+    pub fn settle(self, untold: i32) -> Self {
+        Self {
+            in_flight: self.in_flight.saturating_add_signed(untold),
             ..self
         }
     }

@@ -134,7 +134,7 @@ impl Server {
 
     /// Counts what the gate said.
     pub fn on_verdict(&mut self, verdict: Verdict) {
-        if matches!(verdict, Verdict::Admit | Verdict::Force) {
+        if verdict.serves() {
             self.counts.admitted = self.counts.admitted.saturating_add(1);
         }
     }

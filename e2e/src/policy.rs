@@ -220,6 +220,27 @@ impl Policy {
         self
     }
 
+    /// Lets each of so many endpoints of the service in a cluster serve so many requests at a time.
+    #[must_use]
+    pub fn concurrency_per_endpoint(
+        mut self,
+        cluster: &str,
+        concurrency: u32,
+        endpoints: u32,
+    ) -> Self {
+        let limit = Limit {
+            rate: None,
+            concurrency: Some(concurrency),
+        };
+        let capacity = Capacity {
+            total: None,
+            per_endpoint: Some(limit),
+            endpoints,
+        };
+        self.capacity.insert(cluster.to_owned(), capacity);
+        self
+    }
+
     /// Changes it by a closure, where a field has no method of its own.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {

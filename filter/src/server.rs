@@ -34,8 +34,9 @@ pub(crate) struct ServerPolicy {
     state: Rc<RefCell<Server>>,
     gate: Key,
     sums: Key,
-    /// Requests that ended and could not be told to the gate.
-    owed: Rc<Cell<u32>>,
+    /// Requests that began (above zero) or ended (below) and could not be told to the gate. One
+    /// for all configurations of the policy, whose streams may outlive theirs.
+    untold: Rc<Cell<i32>>,
     verdicts: [Counter; 4],
     unknown: Counter,
     demand: Gauge,
@@ -59,7 +60,7 @@ impl ServerPolicy {
             demand: Gauge::default(),
             load: Default::default(),
             state: old.map_or_else(Rc::default, |o| o.state.clone()),
-            owed: old.map_or_else(Rc::default, |o| o.owed.clone()),
+            untold: old.map_or_else(Rc::default, |o| o.untold.clone()),
             mine,
             gate,
             sums,
@@ -100,7 +101,7 @@ impl ServerPolicy {
     /// Hands this thread's counts to the shared sums, and takes the load from them.
     #[inline(never)]
     fn sum(&self, capacity: &Capacity, now: u64) {
-        self.release(self.owed.take());
+        self.settle(0);
         let in_flight = if capacity.concurrency.is_some() {
             self.gate.read::<Gate>().in_flight
         } else {
@@ -134,29 +135,33 @@ impl ServerPolicy {
         }
     }
 
-    /// Asks the gate: the verdict, and whether the gate counts the request as in flight. When other
-    /// threads win four times in a row, the verdict holds all the same, uncounted.
+    /// Asks the gate: the verdict, and whether the request counts as in flight. When other threads
+    /// win four times in a row, the verdict holds all the same; what it counts is told later.
     fn decide(&self, request: &Classified, capacity: &Capacity, slot: &Slot) -> (Verdict, bool) {
         let now = slot.read_clock();
+        let untold = self.untold.get();
         let (verdict, stored) = self.gate.update(|gate: Gate| {
-            let (next, verdict) = gate.decide(capacity, now, request.ask);
-            let serves = matches!(verdict, Verdict::Admit | Verdict::Force);
-            (serves.then_some(next), verdict)
+            let (next, verdict) = gate.settle(untold).decide(capacity, now, request.ask);
+            (verdict.serves().then_some(next), verdict)
         });
-        let serves = matches!(verdict, Verdict::Admit | Verdict::Force);
-        (verdict, stored && serves && capacity.concurrency.is_some())
+        let counts = verdict.serves() && capacity.concurrency.is_some();
+        if stored && verdict.serves() {
+            self.untold.set(0);
+        } else if counts {
+            self.untold.set(untold.saturating_add(1));
+        }
+        (verdict, counts)
     }
 
-    fn release(&self, requests: u32) {
-        if requests == 0 {
-            return;
-        }
-        let ((), stored) = self
-            .gate
-            .update(|gate: Gate| (Some(gate.release(requests)), ()));
-        if !stored {
-            self.owed.set(self.owed.get().saturating_add(requests));
-        }
+    /// Tells the gate that so many more are in flight, or fewer, and what it was not told before.
+    fn settle(&self, change: i32) {
+        let untold = self.untold.get().saturating_add(change);
+        let stored = untold == 0
+            || self
+                .gate
+                .update(|gate: Gate| (Some(gate.settle(untold)), ()))
+                .1;
+        self.untold.set(if stored { 0 } else { untold });
     }
 
     fn count(&self, verdict: Verdict) {
@@ -174,6 +179,7 @@ impl ServerPolicy {
 /// What a policy that is no longer in force has counted ends with the last of its requests.
 impl Drop for ServerPolicy {
     fn drop(&mut self) {
+        self.settle(0);
         self.flush();
     }
 }
@@ -391,7 +397,7 @@ impl Drop for ServerStream {
             by, counted: true, ..
         }) = &self.serves
         {
-            by.release(1);
+            by.settle(-1);
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct Amount {
     /// Requests in a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// Requests in flight.
+    /// Requests in flight: an endpoint that becomes slow then sheds load at an unchanged rate.
     #[schemars(range(min = 1, max = 1_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,

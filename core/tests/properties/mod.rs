@@ -4,6 +4,7 @@
 //! first from then on.
 
 mod caller;
+mod concurrency;
 mod config;
 mod gate;
 mod hostile;

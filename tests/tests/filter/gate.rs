@@ -310,42 +310,6 @@ fn the_gate_and_the_load_survive_a_reload() {
 }
 
 #[test]
-fn requests_in_flight_are_limited_and_let_go_however_they_end() {
-    let document = policy("Server", |p| {
-        p["capacity"] = json!({"primary": {"total": {"concurrency": 3}}})
-    });
-    let mut home = Sidecar::start("primary", &document);
-    let open = |home: &mut Sidecar| {
-        let (stream, outcome) = home.vm.open(home.plugin, &inbound(HOME)).unwrap();
-        outcome.forwarded().unwrap();
-        stream
-    };
-    for _ in 0..5 {
-        let streams: Vec<_> = (0..3).map(|_| open(&mut home)).collect();
-        assert_eq!(home.refused(&inbound(HOME)).unwrap().status, 429);
-        for (i, stream) in streams.into_iter().enumerate() {
-            if i > 0 {
-                home.vm.respond(stream, &traffic::response(200)).unwrap();
-            }
-            home.vm.close(stream).unwrap();
-        }
-    }
-    let kept = open(&mut home);
-    home.reconfigure(&document);
-    let streams: Vec<_> = (0..2).map(|_| open(&mut home)).collect();
-    assert!(
-        home.refused(&inbound(HOME)).is_some(),
-        "one that began before the reload counts"
-    );
-    for stream in streams.into_iter().chain([kept]) {
-        home.vm.close(stream).unwrap();
-    }
-    for _ in 0..3 {
-        open(&mut home);
-    }
-}
-
-#[test]
 fn what_came_home_again_is_served_or_shed_as_the_policy_says() {
     let returned = "primary;mesh-token-1;primary;worker;1;h";
     let mut home = Sidecar::start("primary", &server());

@@ -8,6 +8,7 @@
 )]
 
 mod caller;
+mod concurrency;
 mod configuration;
 mod cost;
 mod faults;
