@@ -6,13 +6,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
-	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless bench bench-cost bench-fleet clean
+	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e \
+	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless bench bench-cost bench-fleet bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
-BENCHES := bench-cost bench-fleet
+BENCHES := bench-cost bench-fleet bench-sim
 # How many clusters the controller is measured with.
 CLUSTERS := 100
 SETUP := tools/setup --quiet
@@ -106,6 +106,10 @@ test-core-wasm: ## Tests the decisions as WebAssembly, in Node.js
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$$runner" \
 		cargo test --no-fail-fast -p spillway-core --target wasm32-unknown-unknown --test wasm
 
+test-sim: ## Tests the simulator, and the decisions in it; SPILLWAY_UPDATE=1 writes the snapshots anew
+	@$(SETUP) cc
+	tools/cargo-test spillway-sim
+
 test-filter: wasm-build ## Tests the built filter under a host that misbehaves
 	tools/cargo-test spillway-tests
 
@@ -177,6 +181,10 @@ bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters,
 	cargo build -p spillway-fleet --profile fast
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" \
 		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
+
+bench-sim: ## Measures how many requests a second are simulated
+	@$(SETUP) cc
+	cargo bench -p spillway-sim --profile fast --bench bench-sim
 
 clean: ## Removes what was built here; the cache folder of tools/setup stays
 	cargo clean

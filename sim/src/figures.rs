@@ -1,0 +1,211 @@
+//! What a run comes to: the figures by which it is judged.
+
+use crate::measure::{BIN, Measured};
+use crate::run::Outcome;
+use crate::scenario::Scenario;
+
+/// Callers with fewer requests than this do not count for fairness: what is left is noise.
+const FAIR_FROM: u64 = 100;
+
+/// A figure of a run. Home is the first cluster, C its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    /// What home served, as a multiple of C.
+    Load,
+    /// What home served, of what it could have: min(demand, C) at every moment, with the demand that
+    /// the scenario says.
+    Utilisation,
+    /// Seconds from the step until home serves min(demand, C) within 15 % in every later window of
+    /// 0.2 s or 100/C.
+    Settle,
+    /// Requests above 1.02 C in any window of the five seconds after the step.
+    Excess,
+    /// Jain's index of the callers' shares of what they wanted that home served.
+    Jain,
+    /// The share of requests that were bounced at least once.
+    Bounced,
+    /// Bounces per request.
+    Bounces,
+    /// Attempts per request.
+    Attempts,
+    /// The share of requests that were let in although they did not fit.
+    Forced,
+    /// The share of requests that ended with an error, were shed or given up.
+    Failed,
+    /// The own load that home told, in the mean.
+    Rho,
+    /// The share of what the first group of callers wanted that their home served.
+    Kept,
+    /// The same of the second group.
+    KeptBySecond,
+    /// What the second cluster served, requests a second.
+    Second,
+    /// What the third cluster served, requests a second.
+    Third,
+    /// The 99th percentile of the time of requests that home served at once, milliseconds.
+    HomeP99,
+    /// The same of bounced ones.
+    BouncedP99,
+    /// Changes of a switch, per caller and hour.
+    Changes,
+}
+
+impl Figure {
+    /// As it stands in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load/C",
+            Self::Utilisation => "utilisation",
+            Self::Settle => "settle s",
+            Self::Excess => "excess",
+            Self::Jain => "Jain",
+            Self::Bounced => "bounced",
+            Self::Bounces => "bounces/request",
+            Self::Attempts => "attempts/request",
+            Self::Forced => "forced",
+            Self::Failed => "failed",
+            Self::Rho => "rho",
+            Self::Kept => "kept",
+            Self::KeptBySecond => "kept by second",
+            Self::Second => "second /s",
+            Self::Third => "third /s",
+            Self::HomeP99 => "home p99 ms",
+            Self::BouncedP99 => "bounced p99 ms",
+            Self::Changes => "changes/h",
+        }
+    }
+
+    /// Digits after the point that say something.
+    #[must_use]
+    pub const fn digits(self) -> usize {
+        match self {
+            Self::Excess | Self::Second | Self::Third => 0,
+            Self::HomeP99 | Self::BouncedP99 | Self::Changes => 1,
+            Self::Settle => 2,
+            _ => 3,
+        }
+    }
+
+    /// Of a run. What a run cannot tell is no number.
+    #[must_use]
+    pub fn of(self, scenario: &Scenario, outcome: &Outcome) -> f64 {
+        let m = &outcome.measured;
+        let all = m.offered.iter().sum();
+        let p99 = |latency: &hdrhistogram::Histogram<u64>| {
+            if latency.is_empty() {
+                f64::NAN
+            } else {
+                ratio(latency.value_at_quantile(0.99), 1_000)
+            }
+        };
+        let rate = |cluster: usize| {
+            let served = m.served.get(cluster).copied().unwrap_or_default();
+            ratio(served, 1) / outcome.seconds
+        };
+        let kept = |group: usize| match (m.at_home.get(group), m.offered.get(group)) {
+            (Some(home), Some(offered)) => ratio(*home, *offered),
+            _ => f64::NAN,
+        };
+        match self {
+            Self::Load => limit(scenario).map_or(f64::NAN, |limit| rate(0) / limit),
+            Self::Utilisation => utilisation(scenario, outcome),
+            Self::Settle => settle(scenario, m),
+            Self::Excess => m.excess().unwrap_or(f64::NAN),
+            Self::Jain => jain(m),
+            Self::Bounced => ratio(m.bounced, all),
+            Self::Bounces => ratio(m.bounces, all),
+            Self::Attempts => ratio(m.attempts, all),
+            Self::Forced => ratio(m.forced, all),
+            Self::Failed => ratio(m.failed + m.shed + m.given_up, all),
+            Self::Rho => m.rho(),
+            Self::Kept => kept(0),
+            Self::KeptBySecond => kept(1),
+            Self::Second => rate(1),
+            Self::Third => rate(2),
+            Self::HomeP99 => p99(&m.latency.home),
+            Self::BouncedP99 => p99(&m.latency.bounced),
+            Self::Changes => {
+                let callers: usize = scenario.callers.iter().map(|c| c.count).sum();
+                let changes = m
+                    .switches
+                    .iter()
+                    .filter(|(time, ..)| *time >= scenario.from);
+                ratio(changes.count() as u64, callers as u64) * 3_600.0 / outcome.seconds
+            }
+        }
+    }
+}
+
+fn ratio(of: u64, all: u64) -> f64 {
+    if all == 0 {
+        f64::NAN
+    } else {
+        of as f64 / all as f64
+    }
+}
+
+/// C, requests a second.
+fn limit(scenario: &Scenario) -> Option<f64> {
+    let home = scenario.clusters.first()?;
+    home.limit.as_ref()?.per_second(home.endpoints)
+}
+
+fn utilisation(scenario: &Scenario, outcome: &Outcome) -> f64 {
+    let Some(limit) = limit(scenario) else {
+        return f64::NAN;
+    };
+    let own = || {
+        scenario
+            .callers
+            .iter()
+            .filter(|c| c.ladder.first() == Some(&0))
+    };
+    let mut wanted = 0.0;
+    let mut time = scenario.from;
+    while time < scenario.length {
+        let demand: f64 = own().map(|callers| callers.demand.at(time).0).sum();
+        wanted += demand.min(limit) * BIN;
+        time += BIN;
+    }
+    let served = outcome.measured.served.first().copied().unwrap_or_default();
+    ratio(served, 1) / wanted
+}
+
+fn jain(m: &Measured) -> f64 {
+    let shares = m
+        .callers
+        .iter()
+        .filter(|caller| caller.offered >= FAIR_FROM)
+        .map(|caller| ratio(caller.at_home, caller.offered));
+    let (n, sum, squares) = shares.fold((0.0, 0.0, 0.0), |(n, sum, squares), share| {
+        (n + 1.0, sum + share, squares + share * share)
+    });
+    sum * sum / (n * squares)
+}
+
+/// The beginning of the first window from which on all are good.
+fn settle(scenario: &Scenario, m: &Measured) -> f64 {
+    let (Some(limit), Some(step), Some(home)) =
+        (limit(scenario), scenario.step, m.series.served.first())
+    else {
+        return f64::NAN;
+    };
+    let window = (100.0 / limit).max(0.2);
+    let bins = (window / BIN).round() as usize;
+    let first = (step / BIN).round() as usize;
+    let most = limit * bins as f64 * BIN;
+    let windows = home.windows(bins).zip(m.series.offered.windows(bins));
+    let last = (scenario.length / BIN) as usize - bins;
+    let mut bad = windows
+        .enumerate()
+        .take(last)
+        .skip(first)
+        .filter(|(_, (served, offered))| {
+            let sum = |bins: &[u32]| f64::from(bins.iter().sum::<u32>());
+            let wanted = sum(offered).min(most);
+            (sum(served) - wanted).abs() > 0.15 * wanted.max(most / 2.0)
+        });
+    bad.next_back()
+        .map_or(0.0, |(at, _)| (at + 1 - first) as f64 * BIN)
+}

@@ -1,0 +1,336 @@
+//! Runs a scenario: the events around the very decisions that ship.
+//!
+//! Modelled of Envoy: attempts 1 and 2 go to the target's cluster, 3 and 4 to any of the others
+//! (they are one priority), 5 to the target's again (`previous_priorities` with `update_frequency: 2`), each
+//! to an endpoint that was not tried if one is found (`previous_hosts`); at most four retries, of
+//! bounces and failed connections only, after 0 to 10 ms; the caller's filter sees the last answer
+//! only, and reads the clock of its last tick. Headers pass as bytes.
+
+use hdrhistogram::CreationError;
+use spillway_core::caller::Caller;
+use spillway_core::header::Hop;
+use spillway_core::rate::{Capacity, SECOND};
+
+use crate::callers::{Process, Thread};
+use crate::demand::Arrivals;
+use crate::endpoint::{Endpoint, Phase, THREADS};
+use crate::events::{Event, Events};
+use crate::measure::Measured;
+use crate::random::{Random, Weighted, nanos, seconds};
+use crate::requests::Requests;
+use crate::scenario::{Scenario, Scheme};
+use crate::watcher::Watcher;
+
+/// The period of the filter's ticks, ns.
+pub(crate) const TICK: u64 = SECOND / 10;
+
+/// What the decisions take as time zero: they take no time before their first second for one.
+pub(crate) const EPOCH: u64 = 10 * SECOND;
+
+/// What came of a scenario.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was measured.
+    pub measured: Measured,
+    /// Seconds that were measured.
+    pub seconds: f64,
+    /// Events that were handled.
+    pub events: u64,
+    /// Requests that were begun, from the first second on.
+    pub requests: u64,
+}
+
+/// A stream of arrivals: of one caller, or of a group whose callers share it.
+pub(crate) struct Source {
+    pub(crate) arrivals: Arrivals,
+    /// The number of its first caller.
+    pub(crate) first: usize,
+    /// Which of the callers; `None`: the first.
+    pub(crate) spread: Option<Weighted>,
+}
+
+/// A cluster while it runs.
+pub(crate) struct Site {
+    pub(crate) name: String,
+    /// What its endpoints' sidecars believe.
+    pub(crate) capacity: Option<Capacity>,
+    /// Its endpoints that are ready.
+    pub(crate) ready: Vec<u32>,
+    /// Those that the callers know.
+    pub(crate) known: Vec<u32>,
+    pub(crate) failing: bool,
+    /// What its autoscaler wanted, with the times: it goes down to the most of five minutes only.
+    pub(crate) wanted: Vec<(u64, usize)>,
+}
+
+/// A scenario that runs.
+pub(crate) struct Run {
+    pub(crate) scenario: Scenario,
+    pub(crate) random: Random,
+    pub(crate) now: u64,
+    pub(crate) end: u64,
+    pub(crate) events: Events,
+    pub(crate) requests: Requests,
+    pub(crate) begun: u64,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) threads: Vec<Thread>,
+    /// The header up to N, by home and target.
+    pub(crate) starts: Vec<Vec<Vec<u8>>>,
+    pub(crate) watcher: Watcher,
+    pub(crate) measured: Measured,
+}
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// When the histograms cannot be made, which is a matter of their constants.
+pub fn run(scenario: &Scenario) -> Result<Outcome, CreationError> {
+    let mut run = Run::new(scenario)?;
+    run.start();
+    while let Some((now, event)) = run.events.next() {
+        run.now = now;
+        // An event about something that is gone is none.
+        let _ = run.handle(event);
+    }
+    Ok(Outcome {
+        seconds: scenario.length - scenario.from,
+        events: run.events.count(),
+        requests: run.begun,
+        measured: run.measured,
+    })
+}
+
+/// The name of a cluster.
+fn name(cluster: usize) -> String {
+    if cluster == 0 {
+        "home".to_owned()
+    } else {
+        format!("burst-{cluster}")
+    }
+}
+
+impl Run {
+    fn new(scenario: &Scenario) -> Result<Self, CreationError> {
+        let mut random = Random::new(scenario.seed);
+        let names: Vec<String> = (0..scenario.clusters.len()).map(name).collect();
+        let gates = scenario.scheme == Scheme::Spillway;
+        let sites = scenario.clusters.iter().zip(&names).map(|(cluster, name)| {
+            let limit = cluster.limit.as_ref().filter(|_| gates);
+            Site {
+                name: name.clone(),
+                capacity: limit.map(|limit| limit.capacity(cluster.endpoints)),
+                ready: Vec::new(),
+                known: Vec::new(),
+                failing: false,
+                wanted: Vec::new(),
+            }
+        });
+        let (mut processes, mut threads, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+        for (group, callers) in scenario.callers.iter().enumerate() {
+            let first = processes.len();
+            for _ in 0..callers.count {
+                let process = processes.len();
+                processes.push(Process::new(group, threads.len(), &mut random));
+                for _ in 0..callers.threads {
+                    let state = new_caller(&names, &callers.ladder, EPOCH, &mut random);
+                    threads.push(Thread::new(process, state, random.any() % TICK));
+                }
+            }
+            let spread = Weighted::zipf(callers.count, callers.skew);
+            let mut source = |share, first, spread| {
+                let demand = callers.demand.clone();
+                sources.push(Source {
+                    arrivals: Arrivals::new(demand, share, callers.bursts, &mut random),
+                    first,
+                    spread,
+                });
+            };
+            if callers.bursts.is_some_and(|bursts| !bursts.together) {
+                for caller in 0..callers.count {
+                    source(spread.share(caller), first + caller, None);
+                }
+            } else {
+                source(1.0, first, Some(spread));
+            }
+        }
+        let start =
+            |target: &String, home: &String| Hop::start(target, "mesh-token-1", home, "worker");
+        let starts = |home| {
+            names
+                .iter()
+                .map(move |target| start(target, home))
+                .collect()
+        };
+        Ok(Self {
+            measured: Measured::new(scenario, processes.iter().map(|process| process.group))?,
+            end: nanos(scenario.length),
+            now: 0,
+            events: Events::default(),
+            requests: Requests::default(),
+            begun: 0,
+            sites: sites.collect(),
+            endpoints: Vec::new(),
+            starts: names.iter().map(starts).collect(),
+            watcher: match scenario.scheme {
+                Scheme::Watcher { enter, leave } => Watcher::new(enter, leave),
+                _ => Watcher::default(),
+            },
+            scenario: scenario.clone(),
+            processes,
+            threads,
+            sources,
+            random,
+        })
+    }
+
+    fn start(&mut self) {
+        for cluster in 0..self.sites.len() {
+            let wanted = self
+                .scenario
+                .clusters
+                .get(cluster)
+                .map_or(0, |c| c.endpoints);
+            for _ in 0..wanted {
+                self.add_endpoint(cluster, 0);
+            }
+            self.notice(cluster);
+            if self
+                .scenario
+                .clusters
+                .get(cluster)
+                .is_some_and(|c| c.autoscaler.is_some())
+            {
+                self.after(crate::change::AUTOSCALE, Event::Autoscale(number(cluster)));
+            }
+        }
+        for at in 0..self.scenario.changes.len() {
+            let time = self.scenario.changes.get(at).map_or(0.0, |(time, _)| *time);
+            self.after(nanos(time), Event::Change(number(at)));
+        }
+        for source in 0..self.sources.len() {
+            self.next_arrival(source);
+        }
+        self.start_deciding();
+    }
+
+    /// Adds an endpoint that is ready after `wait`.
+    pub(crate) fn add_endpoint(&mut self, cluster: usize, wait: u64) {
+        let endpoint = number(self.endpoints.len());
+        let phase = if wait == 0 {
+            Phase::Ready
+        } else {
+            Phase::Starting
+        };
+        self.endpoints.push(Endpoint::new(cluster, phase));
+        if wait == 0 {
+            if let Some(site) = self.sites.get_mut(cluster) {
+                site.ready.push(endpoint);
+            }
+            self.start_ticks(endpoint);
+        } else {
+            self.after(wait, Event::Ready(endpoint));
+        }
+    }
+
+    pub(crate) fn start_ticks(&mut self, endpoint: u32) {
+        for thread in 0..number(THREADS) {
+            let phase = self.random.any() % TICK;
+            self.after(phase, Event::Tick(endpoint * number(THREADS) + thread));
+        }
+    }
+
+    pub(crate) fn after(&mut self, wait: u64, event: Event) {
+        self.events.add(self.now + wait, event);
+    }
+
+    /// The same, unless it is after the end: what only goes round and round.
+    pub(crate) fn again(&mut self, wait: u64, event: Event) {
+        if self.now + wait < self.end {
+            self.after(wait, event);
+        }
+    }
+
+    /// One way between a caller's sidecar and a cluster's.
+    pub(crate) fn delay(&mut self, home: usize, cluster: usize) -> u64 {
+        let network = &self.scenario.network;
+        let (least, most) = if home == cluster {
+            network.near
+        } else {
+            network.far
+        };
+        self.random.between(nanos(least), nanos(most))
+    }
+
+    /// The clock that the decisions see at the gate.
+    pub(crate) const fn clock(&self) -> u64 {
+        self.now + EPOCH
+    }
+
+    pub(crate) fn time(&self) -> f64 {
+        seconds(self.now)
+    }
+
+    fn handle(&mut self, event: Event) -> Option<()> {
+        match event {
+            Event::Arrival(source) => {
+                self.arrive(source as usize)?;
+                self.next_arrival(source as usize);
+            }
+            Event::Reach(request) => self.reach(request)?,
+            Event::Served(request) => self.served(request)?,
+            Event::Return(request) => self.answered(request)?,
+            Event::Repeat(request) => self.send(request)?,
+            Event::GiveUp(request, generation) => self.give_up(request, generation)?,
+            Event::Tick(thread) => self.tick(thread)?,
+            Event::CallerTick(process) => self.caller_tick(process)?,
+            Event::Look => self.look(),
+            Event::Scrape => self.scrape(),
+            Event::Change(change) => self.change(change)?,
+            Event::Ready(endpoint) => self.ready(endpoint)?,
+            Event::Notice(cluster) => self.notice(cluster as usize),
+            Event::Autoscale(cluster) => self.autoscale(cluster as usize)?,
+        }
+        Some(())
+    }
+
+    fn next_arrival(&mut self, at: usize) {
+        if let Some(source) = self.sources.get_mut(at)
+            && let Some(time) = source.arrivals.next(self.now, self.end, &mut self.random)
+        {
+            self.events.add(time, Event::Arrival(number(at)));
+        }
+    }
+
+    /// Callers of a group start anew.
+    pub(crate) fn restart(&mut self, group: usize) {
+        let Some(callers) = self.scenario.callers.get(group) else {
+            return;
+        };
+        let names: Vec<String> = self.sites.iter().map(|site| site.name.clone()).collect();
+        for thread in &mut self.threads {
+            let Some(process) = self.processes.get_mut(thread.process) else {
+                continue;
+            };
+            if process.group == group {
+                let now = self.now + EPOCH;
+                thread.state = new_caller(&names, &callers.ladder, now, &mut self.random);
+                process.switch = spillway_core::switch::Switch::default();
+            }
+        }
+    }
+}
+
+/// The state of a thread that knows nothing.
+fn new_caller(names: &[String], ladder: &[usize], now: u64, random: &mut Random) -> Caller {
+    let ladder = ladder.iter().filter_map(|at| names.get(*at));
+    let seed = random.any() as u32;
+    Caller::new(ladder.map(String::as_str), now, seed)
+}
+
+/// A number of this run's own lists.
+pub(crate) fn number(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

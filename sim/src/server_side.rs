@@ -1,0 +1,157 @@
+//! What happens at the endpoints: the gate decides, the application serves, the answer leaves.
+
+use spillway_core::gate::Verdict;
+use spillway_core::header::{Hop, Load};
+
+use crate::endpoint::{Arrival, Phase, THREADS};
+use crate::events::Event;
+use crate::random::nanos;
+use crate::requests::Outcome;
+use crate::run::{Run, TICK, number};
+use crate::scenario::{Scheme, Takes};
+
+impl Run {
+    /// An attempt reaches its endpoint.
+    pub(crate) fn reach(&mut self, at: u32) -> Option<()> {
+        let now = self.clock();
+        let worker = self.random.below(THREADS);
+        let request = self.requests.get_mut(at)?;
+        let endpoint = *request.tried.last()?;
+        let process = self.threads.get(request.thread)?.process;
+        let group = self.processes.get(process)?.group;
+        let home = *self.scenario.callers.get(group)?.ladder.first()?;
+        let server = self.endpoints.get_mut(endpoint as usize)?;
+        let cluster = server.cluster;
+        let site = self.sites.get(cluster)?;
+        if server.phase != Phase::Ready || site.failing {
+            // A failing cluster's gateway answers for it, without a word of Spillway's.
+            request.outcome = if site.failing {
+                Outcome::Failed
+            } else {
+                Outcome::Refused
+            };
+            request.load.clear();
+            let wait = self.delay(home, cluster);
+            self.after(wait, Event::Return(at));
+            return Some(());
+        }
+        let began = request.began;
+        request.worker = worker;
+        let mut verdict = Verdict::Admit;
+        if self.scenario.scheme == Scheme::Spillway {
+            let hop = Hop::parse(&request.hop);
+            let arrival = Arrival {
+                hop: hop.as_ref(),
+                attempt: request.attempts,
+                own: &site.name,
+                shed: self.scenario.shed,
+                capacity: site.capacity.as_ref(),
+                now,
+                thread: worker,
+            };
+            let (classified, told, rho) = server.ask(&arrival);
+            verdict = told;
+            request.classified = Some(classified);
+            if matches!(verdict, Verdict::Bounce | Verdict::Shed) {
+                Load {
+                    cluster: &site.name,
+                    rho: rho.unwrap_or_default(),
+                    attempt: request.attempts,
+                }
+                .write(&mut request.load);
+                request.outcome = if verdict == Verdict::Bounce {
+                    self.measured.on_bounce(began, self.now);
+                    Outcome::Bounced
+                } else {
+                    Outcome::Shed
+                };
+                let wait = self.delay(home, cluster);
+                self.after(wait, Event::Return(at));
+                return Some(());
+            }
+        }
+        self.measured
+            .on_let_in(cluster, verdict == Verdict::Force, began, self.now);
+        if cluster == home {
+            self.measured.on_home(group, process, began);
+        }
+        let places = self.scenario.clusters.get(cluster)?.service.places;
+        if server.begin(at, places, self.now) {
+            self.serve(at, endpoint, cluster)?;
+        }
+        Some(())
+    }
+
+    /// An application begins with a request.
+    fn serve(&mut self, request: u32, endpoint: u32, cluster: usize) -> Option<()> {
+        let takes = match self.scenario.clusters.get(cluster)?.service.takes {
+            Takes::Fixed(seconds) => seconds,
+            Takes::Exponential(mean) => self.random.exponential(mean),
+        };
+        let slow = self.endpoints.get(endpoint as usize)?.slow;
+        self.after(nanos(takes * slow), Event::Served(request));
+        Some(())
+    }
+
+    /// An application has served a request.
+    pub(crate) fn served(&mut self, at: u32) -> Option<()> {
+        let request = self.requests.get_mut(at)?;
+        let endpoint = *request.tried.last()?;
+        let process = self.threads.get(request.thread)?.process;
+        let group = self.processes.get(process)?.group;
+        let home = *self.scenario.callers.get(group)?.ladder.first()?;
+        let server = self.endpoints.get_mut(endpoint as usize)?;
+        let cluster = server.cluster;
+        let next = server.end(self.now);
+        let site = self.sites.get(cluster)?;
+        request.load.clear();
+        request.outcome = if server.phase == Phase::Dead {
+            Outcome::Failed
+        } else {
+            Outcome::Served
+        };
+        if let Some(classified) = &request.classified {
+            let counted = site.capacity.is_some_and(|c| c.concurrency.is_some());
+            if counted {
+                server.release();
+            }
+            let rho = server.rho_for(classified, request.worker);
+            let deaf = self.random.share(self.scenario.network.deaf);
+            if let Some(rho) = rho
+                && !deaf
+                && request.outcome == Outcome::Served
+            {
+                Load {
+                    cluster: &site.name,
+                    rho,
+                    attempt: request.attempts,
+                }
+                .write(&mut request.load);
+            }
+        }
+        let wait = self.delay(home, cluster);
+        self.after(wait, Event::Return(at));
+        if let Some(next) = next {
+            self.serve(next, endpoint, cluster)?;
+        }
+        Some(())
+    }
+
+    /// A thread of an endpoint ticks.
+    pub(crate) fn tick(&mut self, at: u32) -> Option<()> {
+        let threads = number(THREADS);
+        let (endpoint, thread) = (at / threads, (at % threads) as usize);
+        let now = self.clock();
+        let server = self.endpoints.get_mut(endpoint as usize)?;
+        if server.phase == Phase::Dead {
+            return None;
+        }
+        let site = self.sites.get(server.cluster)?;
+        let rho = server.tick(thread, site.capacity.as_ref(), now);
+        if server.cluster == 0 && server.phase == Phase::Ready {
+            self.measured.on_rho(rho, self.now);
+        }
+        self.again(TICK, Event::Tick(at));
+        Some(())
+    }
+}
