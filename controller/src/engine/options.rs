@@ -25,6 +25,8 @@ pub struct Options {
     pub gather: Duration,
     /// Changes of endpoints alone make a plan at most once in this time.
     pub endpoints: Duration,
+    /// A user's object that is put back three times within this time is left alone.
+    pub reverts: Duration,
     /// After failures.
     pub backoff: Backoff,
     /// Between every cluster having the mesh's tokens and the next step of their rotation: nothing
@@ -46,6 +48,7 @@ impl Default for Options {
             quiet: Duration::from_millis(100),
             gather: Duration::from_secs(1),
             endpoints: Duration::from_secs(2),
+            reverts: Duration::from_secs(600),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             rotation_pause: Duration::from_secs(30),
             abandon_after: Duration::from_secs(60),

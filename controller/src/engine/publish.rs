@@ -23,7 +23,7 @@ use super::judge;
 use super::ledger::{Due, Ledger};
 use super::report::{ClusterReport, Reports, Snapshot};
 use crate::clusters::call::Failure;
-use crate::metrics::{Metrics, Resource as Kind};
+use crate::metrics::{ClusterState, Metrics, PolicyState, Resource as Kind};
 use crate::observe::read::Unreadable;
 use crate::serve::Pulse;
 use crate::status::{self, Member, Progress, Publisher, Stated};
@@ -158,17 +158,20 @@ impl Statuses {
             (resource, found)
         });
         let clusters: Vec<_> = clusters.collect();
-        self.metrics.states(
-            &counted(
-                clusters
-                    .iter()
-                    .map(|(resource, found)| judge::cluster_state(resource, found)),
-            ),
-            &counted(policies.iter().map(|policy| {
+        let unread = &snapshot.unread;
+        let of_clusters = clusters
+            .iter()
+            .map(|(resource, found)| judge::cluster_state(resource, found))
+            .chain(unread.clusters.iter().map(|_| ClusterState::Unreadable));
+        let of_policies = policies
+            .iter()
+            .map(|policy| {
                 let programmed = status::programmed(&policy.stated, &policy.progress);
                 judge::policy_state(&programmed)
-            })),
-        );
+            })
+            .chain(unread.policies.iter().map(|_| PolicyState::Unreadable));
+        self.metrics
+            .states(&counted(of_clusters), &counted(of_policies));
 
         let since = *self.since.get_or_insert_with(Instant::now);
         let is_known =
@@ -177,7 +180,6 @@ impl Statuses {
             return Ok(false);
         }
         let now = &Time(Timestamp::now());
-        let unread = &snapshot.unread;
         self.tell_unread::<BurstPolicy>(&unread.policies, "Accepted", now)
             .await;
         self.tell_unread::<Fleet>(&unread.fleets, "Ready", now)

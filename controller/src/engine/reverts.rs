@@ -2,8 +2,8 @@
 //!
 //! Where routes are merged into a user's object, a GitOps tool may own that object and take the
 //! routes out again. Both would go on for ever, and every turn is a push to all proxies. So an
-//! object that was put back three times within ten minutes is left alone until what is to be
-//! written there changes.
+//! object that was put back three times within ten minutes is left alone until the first of these
+//! times is ten minutes ago, or until what is to be written there changes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,11 +13,12 @@ use spillway_plan::ControlPlane;
 use spillway_plan::output::Key;
 
 const MOST: usize = 3;
-const WITHIN: Duration = Duration::from_secs(600);
 
 /// What was written into users' objects, and when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reverts {
+    /// In this time they are counted.
+    within: Duration,
     written: BTreeMap<Key, Written>,
 }
 
@@ -29,12 +30,24 @@ struct Written {
 }
 
 impl Reverts {
+    /// Nothing yet; counted within this time.
+    pub(crate) const fn new(within: Duration) -> Self {
+        Self {
+            within,
+            written: BTreeMap::new(),
+        }
+    }
+
     /// Whether an object is to be left alone.
     pub(crate) fn is_fought(&self, key: &Key, after: &Value, now: Instant) -> bool {
         let written = self.written.get(key).filter(|it| it.routes == ours(after));
-        // The first write is not a reaction to anybody.
-        let recent = |at: &&Instant| now.saturating_duration_since(**at) < WITHIN;
-        written.is_some_and(|it| it.at.len() > MOST && it.at.iter().all(|at| recent(&at)))
+        written.is_some_and(|it| it.left(self.within, now).is_some())
+    }
+
+    /// When the first object need not be left alone any more.
+    pub(crate) fn next(&self, now: Instant) -> Option<Duration> {
+        let written = self.written.values();
+        written.filter_map(|it| it.left(self.within, now)).min()
     }
 
     /// The policies whose routes somebody keeps taking out, and what to do.
@@ -79,6 +92,16 @@ impl Reverts {
     }
 }
 
+impl Written {
+    /// For how long the object is left alone.
+    fn left(&self, within: Duration, now: Instant) -> Option<Duration> {
+        // The first write is not a reaction to anybody.
+        let first = self.at.first().filter(|_| self.at.len() > MOST)?;
+        let left = within.saturating_sub(now.saturating_duration_since(*first));
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// The routes of ours in a VirtualService.
 fn ours(object: &Value) -> Value {
     let routes = object.pointer("/spec/http").and_then(Value::as_array);
@@ -96,6 +119,8 @@ mod tests {
 
     use super::*;
 
+    const WITHIN: Duration = Duration::from_secs(600);
+
     fn object(prefix: &str) -> Value {
         json!({"spec": {"http": [
             {"name": "spillway-a", "match": [{"headers": {"x": {"prefix": prefix}}}]},
@@ -106,7 +131,7 @@ mod tests {
     #[test]
     fn the_third_revert_within_ten_minutes_ends_it() {
         let key = Key::new(Kind::VIRTUAL_SERVICE, "shop", "worker");
-        let mut reverts = Reverts::default();
+        let mut reverts = Reverts::new(WITHIN);
         let begin = Instant::now();
         let minute = |n: u32| begin + Duration::from_secs(60) * n;
         for n in 0..4 {
@@ -114,9 +139,11 @@ mod tests {
             reverts.wrote(&key, &object("a"), minute(n));
         }
         assert!(reverts.is_fought(&key, &object("a"), minute(4)));
+        assert_eq!(reverts.next(minute(4)), Some(minute(10) - minute(4)));
         // What is to be written has changed, or the fight is over.
         assert!(!reverts.is_fought(&key, &object("b"), minute(4)));
-        assert!(!reverts.is_fought(&key, &object("a"), minute(11)));
+        assert!(!reverts.is_fought(&key, &object("a"), minute(10)));
+        assert_eq!(reverts.next(minute(10)), None);
         reverts.wrote(&key, &object("b"), minute(5));
         assert!(!reverts.is_fought(&key, &object("b"), minute(5)));
     }
@@ -124,11 +151,12 @@ mod tests {
     #[test]
     fn slow_reverts_are_put_right_for_ever() {
         let key = Key::new(Kind::VIRTUAL_SERVICE, "shop", "worker");
-        let mut reverts = Reverts::default();
+        let mut reverts = Reverts::new(WITHIN);
         let begin = Instant::now();
         for n in 0..20 {
             let now = begin + Duration::from_secs(300) * n;
             assert!(!reverts.is_fought(&key, &object("a"), now), "{n}");
+            assert_eq!(reverts.next(now), None);
             reverts.wrote(&key, &object("a"), now);
         }
     }

@@ -115,12 +115,12 @@ impl Worker {
     pub fn new(site: Site) -> Self {
         Self {
             backoff: site.options.backoff.clone(),
+            reverts: Reverts::new(site.options.reverts),
             site,
             plugins_after: None,
             confirmed: None,
             stuck: Stuck::default(),
             edited: BTreeMap::new(),
-            reverts: Reverts::default(),
             repairs: Repairs::default(),
             settled: 0,
             wrote: false,
@@ -339,8 +339,7 @@ impl Worker {
         }
         self.backoff.succeed();
         self.repairs.forget(Instant::now());
-        let fights = self.repairs.next(Instant::now());
-        let next = fights.map_or(Next::Change, Next::ChangeOr);
+        let next = self.truce(Instant::now());
         if !is_whole {
             return next;
         }
@@ -360,6 +359,13 @@ impl Worker {
             tracing::debug!(cluster = self.site.cluster, %error, "the claim keeps a namespace too many");
         }
         next
+    }
+
+    /// Waits for the first fight to be over, or to go on.
+    fn truce(&self, now: Instant) -> Next {
+        let fights = [self.repairs.next(now), self.reverts.next(now)];
+        let first = fights.into_iter().flatten().min();
+        first.map_or(Next::Change, Next::ChangeOr)
     }
 
     fn refused(&mut self, error: &ClaimError) -> Next {

@@ -117,16 +117,19 @@ pub enum ClusterState {
     Unreachable,
     /// It can be read only.
     Discovered,
+    /// Its MeshCluster cannot be read by this version.
+    Unreadable,
 }
 
 impl ClusterState {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Ready,
         Self::Pending,
         Self::Failed,
         Self::Unreachable,
         Self::Discovered,
+        Self::Unreadable,
     ];
 }
 
@@ -141,11 +144,19 @@ pub enum PolicyState {
     Failed,
     /// It cannot be carried out as written.
     Refused,
+    /// It cannot be read by this version: what it has stays as it is.
+    Unreadable,
 }
 
 impl PolicyState {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Programmed, Self::Pending, Self::Failed, Self::Refused];
+    pub const ALL: [Self; 5] = [
+        Self::Programmed,
+        Self::Pending,
+        Self::Failed,
+        Self::Refused,
+        Self::Unreadable,
+    ];
 }
 
 /// What was found out about an image.

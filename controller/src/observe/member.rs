@@ -83,15 +83,7 @@ impl Observer {
             client: self.client.clone(),
             index: self.index.clone(),
             deadline: self.deadline,
-            backoff: self.backoff.clone(),
-            not_served: Backoff::new(
-                NOT_SERVED,
-                if place.0.is_optional() {
-                    OPTIONAL
-                } else {
-                    NOT_SERVED
-                },
-            ),
+            pauses: Pauses::new(place.0, self.backoff.clone()),
             place: place.clone(),
             listed: None,
         };
@@ -104,9 +96,7 @@ struct Watch {
     client: Client,
     index: Arc<Index>,
     deadline: Duration,
-    backoff: Backoff,
-    /// While the kind is not served.
-    not_served: Backoff,
+    pauses: Pauses,
     place: Place,
     /// What was listed so far, while a list is under way.
     listed: Option<Vec<DynamicObject>>,
@@ -166,16 +156,15 @@ impl Watch {
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
                 self.index.replace(&self.place, listed);
-                self.backoff.succeed();
-                self.not_served.succeed();
+                self.pauses.succeed();
             }
             Event::Apply(object) => {
-                self.backoff.succeed();
+                self.pauses.succeed();
                 let object = self.typed(object);
                 self.index.applied(&self.place, object);
             }
             Event::Delete(object) => {
-                self.backoff.succeed();
+                self.pauses.succeed();
                 self.index.deleted(&self.place, &object);
             }
         }
@@ -191,15 +180,8 @@ impl Watch {
     }
 
     async fn fail(&mut self, failure: Failure) {
-        let pause = match failure.code() {
-            // The list has expired: kube's watcher begins a new one.
-            Some(410) => return,
-            Some(404) => self.not_served.after_failure(),
-            Some(403) => FORBIDDEN,
-            _ => failure
-                .retry_after()
-                .unwrap_or_default()
-                .max(self.backoff.after_failure()),
+        let Some(pause) = self.pauses.after(&failure) else {
+            return;
         };
         tracing::debug!(
             kind = self.place.0.as_str(),
@@ -209,6 +191,46 @@ impl Watch {
         );
         self.index.failed(&self.place, failure);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// How long a watch waits after failures.
+struct Pauses {
+    backoff: Backoff,
+    /// While the kind is not served.
+    not_served: Backoff,
+}
+
+impl Pauses {
+    const fn new(kind: Kind, backoff: Backoff) -> Self {
+        let rarest = if kind.is_optional() {
+            OPTIONAL
+        } else {
+            NOT_SERVED
+        };
+        Self {
+            backoff,
+            not_served: Backoff::new(NOT_SERVED, rarest),
+        }
+    }
+
+    /// After this failure; not at all where kube's watcher begins a new list by itself.
+    fn after(&mut self, failure: &Failure) -> Option<Duration> {
+        match failure.code() {
+            // The list has expired.
+            Some(410) => None,
+            Some(404) => Some(self.not_served.after_failure()),
+            Some(403) => Some(FORBIDDEN),
+            _ => {
+                let asked = failure.retry_after().unwrap_or_default();
+                Some(asked.max(self.backoff.after_failure()))
+            }
+        }
+    }
+
+    fn succeed(&mut self) {
+        self.backoff.succeed();
+        self.not_served.succeed();
     }
 }
 
@@ -224,5 +246,50 @@ fn labels(event: Event<PartialObjectMeta<Namespace>>) -> Event<DynamicObject> {
         Event::Init => Event::Init,
         Event::InitApply(meta) => Event::InitApply(object(meta)),
         Event::InitDone => Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> Failure {
+        Failure::Refused {
+            code,
+            message: "no".to_owned(),
+            retry_after: None,
+        }
+    }
+
+    /// How often a kind is asked for in a day in which it is not served.
+    fn asked(kind: Kind) -> u32 {
+        let mut pauses = Pauses::new(kind, Backoff::new(NOT_SERVED, NOT_SERVED));
+        let (mut day, mut asked) = (Duration::ZERO, 0);
+        while day < Duration::from_secs(24 * 3600) {
+            day += pauses.after(&refused(404)).unwrap_or_default();
+            asked += 1;
+        }
+        asked
+    }
+
+    #[test]
+    fn what_many_clusters_do_without_is_asked_for_ever_more_rarely() {
+        let (routes, gateways) = (asked(Kind::HttpRoute), asked(Kind::Gateway));
+        // Pauses are between half and the whole of 300 s, and of 10 s.
+        assert!((288..600).contains(&routes), "{routes}");
+        assert!((8640..=17280).contains(&gateways), "{gateways}");
+    }
+
+    #[test]
+    fn one_that_was_served_and_is_gone_is_asked_for_soon_again() {
+        let mut pauses = Pauses::new(Kind::HttpRoute, Backoff::new(NOT_SERVED, NOT_SERVED));
+        for _ in 0..10 {
+            pauses.after(&refused(404));
+        }
+        assert!(pauses.after(&refused(404)) > Some(NOT_SERVED));
+        pauses.succeed();
+        assert!(pauses.after(&refused(404)) <= Some(NOT_SERVED));
+        assert_eq!(pauses.after(&refused(410)), None);
+        assert_eq!(pauses.after(&refused(403)), Some(FORBIDDEN));
     }
 }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kube::api::{Api, DeleteParams, DynamicObject};
 use serde_json::json;
-use spillway_clusters::User;
+use spillway_controller::observe::kinds::Kind;
 
 use crate::world::{World, eventually, policy};
 
@@ -19,9 +20,7 @@ async fn all_watches_share_a_connection_which_is_missed_when_it_hangs() -> Resul
     let proxy = world.cluster("b").fault_proxy().await?;
     let engine = world.engine().await?;
     world.attach("a").await?;
-    world
-        .attach_as("b", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    world.attach_behind("b", &proxy).await?;
     let called_from = async |namespaces: &[String]| -> Result<()> {
         let mut policy = policy("worker", "a", "b", "50/s");
         policy["spec"]["clients"] = json!({"namespaces": namespaces});
@@ -68,4 +67,39 @@ async fn all_watches_share_a_connection_which_is_missed_when_it_hangs() -> Resul
     let many: Vec<String> = (0..14).map(|number| format!("caller-{number}")).collect();
     called_from(&many).await?;
     watched(2 * (1 + 2 * KINDS) + 14 * KINDS, 2).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_http_2_costs_a_connection_for_each_watch() -> Result<()> {
+    let world = World::start(&["a", "b"]).await?;
+    let proxy = world.cluster("b").http1_proxy().await?;
+    let engine = world.engine().await?;
+    world.attach("a").await?;
+    world.attach_behind("b", &proxy).await?;
+    world.policy("a", "b", "7801/s").await?;
+    world.has_rate("b", 7801).await?;
+    engine.settled("b").await?;
+    let watches = 1 + KINDS;
+    eventually(
+        "all is watched",
+        async || Ok(proxy.connections() >= watches),
+    )
+    .await?;
+
+    // What happens there is seen, and what changes goes there.
+    let routes = Kind::VirtualService.resource();
+    let routes: Api<DynamicObject> = Api::namespaced_with(world.client("b"), "shop", &routes);
+    let name = "spillway-worker";
+    routes.delete(name, &DeleteParams::default()).await?;
+    eventually("the routes are back", async || {
+        Ok(routes.get_opt(name).await?.is_some())
+    })
+    .await?;
+    world.policy("a", "b", "7802/s").await?;
+    world.has_rate("b", 7802).await?;
+    engine.settled("b").await?;
+    // Writes take turns on connections that no watch is on.
+    let open = proxy.connections();
+    assert!(open <= 2 * watches, "{open}");
+    Ok(())
 }

@@ -15,9 +15,7 @@ async fn two() -> Result<(World, FaultProxy, Running)> {
     let proxy = world.cluster("b").fault_proxy().await?;
     let engine = world.engine().await?;
     world.attach("a").await?;
-    world
-        .attach_as("b", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    world.attach_behind("b", &proxy).await?;
     world.policy("a", "b", "50/s").await?;
     engine.settled("a").await?;
     engine.settled("b").await?;
@@ -125,9 +123,7 @@ async fn a_policy_goes_without_a_cluster_that_stays_away() -> Result<()> {
     };
     let engine = world.engine_with(options).await?;
     world.attach("a").await?;
-    world
-        .attach_as("b", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    world.attach_behind("b", &proxy).await?;
     world.policy("a", "b", "50/s").await?;
     engine.settled("a").await?;
     engine.settled("b").await?;

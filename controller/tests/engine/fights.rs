@@ -9,11 +9,12 @@ use futures_util::StreamExt;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
-use spillway_clusters::{FaultProxy, Method, User};
+use spillway_clusters::{FaultProxy, Method};
+use spillway_controller::engine::Options;
 use spillway_controller::observe::kinds::Kind;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::world::{PATIENCE, Running, World, eventually, spec};
+use crate::world::{PATIENCE, Running, World, eventually, impatient, spec};
 
 /// Somebody who puts an object's spec back whenever it is another one.
 struct Rival {
@@ -93,13 +94,11 @@ fn locked(value: &Mutex<Value>) -> Value {
 }
 
 /// Two clusters, of which `a` is reached through a proxy that counts.
-async fn two(policy: &Value) -> Result<(World, FaultProxy, Running)> {
+async fn two(policy: &Value, options: Options) -> Result<(World, FaultProxy, Running)> {
     let world = World::start(&["a", "b"]).await?;
     let proxy = world.cluster("a").fault_proxy().await?;
-    let engine = world.engine().await?;
-    world
-        .attach_as("a", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    let engine = world.engine_with(options).await?;
+    world.attach_behind("a", &proxy).await?;
     world.attach("b").await?;
     world.hub().apply(&policy.to_string()).await?;
     Ok((world, proxy, engine))
@@ -117,40 +116,55 @@ fn objects(world: &World, kind: Kind) -> Api<DynamicObject> {
     Api::namespaced_with(world.client("a"), "shop", &kind.resource())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_takes_routes_out_is_left_in_peace() -> Result<()> {
-    let merged = |rate: &str| {
-        let mut policy = crate::world::policy("worker", "a", "b", rate);
-        policy["spec"]["routing"] = "Merge".into();
-        policy
-    };
-    let (world, proxy, engine) = two(&merged("7781/s")).await?;
-    let theirs = json!({
+/// A policy whose routes are merged into the users' own VirtualService.
+fn merged(rate: &str) -> Value {
+    let mut policy = crate::world::policy("worker", "a", "b", rate);
+    policy["spec"]["routing"] = "Merge".into();
+    policy
+}
+
+/// What the users' VirtualService is in its source.
+fn theirs() -> Value {
+    json!({
         "hosts": ["worker"],
         "http": [{"name": "users", "timeout": "3s", "route": [{"destination": {"host": "worker"}}]}],
-    });
-    let services = objects(&world, Kind::VirtualService);
+    })
+}
+
+/// Waits until the routes stand in the users' VirtualService.
+async fn is_merged(services: &Api<DynamicObject>) -> Result<()> {
+    eventually("the routes are merged", async || {
+        let there = services.get("worker").await?;
+        Ok(spec(&there).to_string().contains("\"spillway-"))
+    })
+    .await
+}
+
+/// Merges the routes into the users' VirtualService.
+async fn merge(world: &World, engine: &Running) -> Result<Api<DynamicObject>> {
+    let services = objects(world, Kind::VirtualService);
     let users = json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
         "metadata": {"name": "worker", "namespace": "shop"},
-        "spec": theirs,
+        "spec": theirs(),
     });
     world.cluster("a").apply(&users.to_string()).await?;
-    let is_merged = async || {
-        let there = services.get("worker").await?;
-        Ok(spec(&there).to_string().contains("\"spillway-"))
-    };
-    eventually("the routes are merged", is_merged).await?;
+    is_merged(&services).await?;
     engine.settled("a").await?;
+    Ok(services)
+}
 
-    let gitops = Rival::start(
-        services.clone(),
-        Kind::VirtualService,
-        "worker",
-        "gitops",
-        theirs.clone(),
-    );
+fn gitops(services: &Api<DynamicObject>) -> Rival {
+    let kind = Kind::VirtualService;
+    Rival::start(services.clone(), kind, "worker", "gitops", theirs())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_takes_routes_out_is_left_in_peace() -> Result<()> {
+    let (world, proxy, engine) = two(&merged("7781/s"), impatient()).await?;
+    let services = merge(&world, &engine).await?;
+    let gitops = gitops(&services);
     let says = ["False", "Failed", "a"];
     world.told("worker", "Programmed", says).await?;
     let report = engine
@@ -170,7 +184,7 @@ async fn a_source_that_takes_routes_out_is_left_in_peace() -> Result<()> {
     world.has_rate("a", 7782).await?;
     world.has_rate("b", 7782).await?;
     assert_eq!(writes(&proxy, "/virtualservices/worker?"), 4);
-    assert_eq!(*spec(&services.get("worker").await?), theirs);
+    assert_eq!(*spec(&services.get("worker").await?), theirs());
 
     // The source takes the routes in.
     let routes = locked(&gitops.other);
@@ -188,9 +202,33 @@ async fn a_source_that_takes_routes_out_is_left_in_peace() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn routes_are_put_in_again_when_their_time_is_over() -> Result<()> {
+    let options = Options {
+        reverts: Duration::from_secs(6),
+        ..impatient()
+    };
+    let (world, proxy, engine) = two(&merged("7785/s"), options).await?;
+    let services = merge(&world, &engine).await?;
+    let gitops = gitops(&services);
+    engine
+        .until("a", |report| !report.failed.is_empty())
+        .await?;
+    eventually("it was taken out", async || Ok(gitops.reverts() == 4)).await?;
+    drop(gitops);
+    assert_eq!(*spec(&services.get("worker").await?), theirs());
+
+    // Nothing happens any more, in the cluster or on the hub.
+    is_merged(&services).await?;
+    let says = ["True", "Programmed", "all of 2 clusters"];
+    world.told("worker", "Programmed", says).await?;
+    assert_eq!(writes(&proxy, "/virtualservices/worker?"), 5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_somebody_keeps_changing_is_put_right_ever_slower() -> Result<()> {
     let policy = crate::world::policy("worker", "a", "b", "7791/s");
-    let (world, proxy, engine) = two(&policy).await?;
+    let (world, proxy, engine) = two(&policy, impatient()).await?;
     engine.settled("a").await?;
     engine.settled("b").await?;
     let rules = objects(&world, Kind::DestinationRule);

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 use spillway_api::MeshCluster;
-use spillway_clusters::{Method, Requests, StatusCode, User};
+use spillway_clusters::{Method, Requests, StatusCode};
 
 use crate::world::{NAMESPACES, SERVICE, World, eventually};
 
@@ -17,12 +17,8 @@ async fn a_cluster_that_is_gone_in_mid_push_is_forgotten_and_comes_back() -> Res
     let world = World::start(&["a", "b", "c"]).await?;
     let proxy = world.cluster("b").fault_proxy().await?;
     let engine = world.engine().await?;
-    let attach_b = async || {
-        let kubeconfig = proxy.kubeconfig(User::admin())?;
-        world.attach_as("b", &kubeconfig).await
-    };
     world.attach("a").await?;
-    attach_b().await?;
+    world.attach_behind("b", &proxy).await?;
     world.attach("c").await?;
     let policy = |rate: &str| {
         let mut policy = crate::world::policy("worker", "a", "b", rate);
@@ -64,7 +60,7 @@ async fn a_cluster_that_is_gone_in_mid_push_is_forgotten_and_comes_back() -> Res
 
     proxy.fail_no_more();
     world.cluster("b").api_server().start().await?;
-    attach_b().await?;
+    world.attach_behind("b", &proxy).await?;
     world.has_rate("b", 7702).await?;
     let says = ["True", "Programmed", "all of 3 clusters"];
     world.told("worker", "Programmed", says).await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use spillway_api::{BurstPolicy, MeshCluster};
 use spillway_clusters::User;
 
-use crate::world::{World, eventually, spec, versions};
+use crate::world::{Running, World, eventually, spec, versions};
 
 /// Lets the hub take anything of a kind, as after a newer version's definition.
 async fn permit(world: &World, plural: &str) -> Result<()> {
@@ -139,6 +139,7 @@ async fn what_cannot_be_read_stays_as_it_is_and_holds_up_no_other() -> Result<()
     let policies = raw::<BurstPolicy>(&world, Some("shop"));
     spoil(&policies, "worker", json!({"mode": "Surge"})).await?;
     is_told(&policies, "worker", "Accepted", "spec.mode").await?;
+    is_counted(&engine, "policies").await?;
     goes_on(&world, "a", 7002).await?;
     assert_eq!(
         (of_worker("a").await?, of_worker("b").await?),
@@ -172,14 +173,24 @@ async fn what_cannot_be_read_stays_as_it_is_and_holds_up_no_other() -> Result<()
     spoil(&clusters, "b", json!({"access": "Tunnel"})).await?;
     is_told(&clusters, "b", "Ready", "spec.access").await?;
     engine.stop().await?;
-    let _engine = world.telling(world.client("hub")).await?;
+    let engine = world.telling(world.client("hub")).await?;
     goes_on(&world, "a", 7004).await?;
+    is_counted(&engine, "clusters").await?;
     let ours = world.ours_in("a", "front").await?;
     let routes = ours
         .get("VirtualService/spillway-cart")
         .context("no routes")?;
     assert!(spec(routes).to_string().contains("b;mesh-token-1;"));
     Ok(())
+}
+
+/// Waits until one of them is counted as one that cannot be read.
+async fn is_counted(engine: &Running, what: &str) -> Result<()> {
+    let line = format!("spillway_controller_{what}{{state=\"Unreadable\"}} 1\n");
+    eventually("it is counted", async || {
+        Ok(engine.metrics.encode(true)?.contains(&line))
+    })
+    .await
 }
 
 /// What the account may do in a namespace of Secrets.

@@ -153,8 +153,7 @@ async fn it_says_what_it_does_and_ends_in_order() -> Result<()> {
     let digest = digest(&serde_json::to_vec(&content)?);
     let image = format!("oci://{}/spillway/filter@{digest}", registry.address());
     world.attach("a").await?;
-    let kubeconfig = proxy.kubeconfig(User::admin())?;
-    world.attach_as("b", &kubeconfig).await?;
+    world.attach_behind("b", &proxy).await?;
     world.policy("a", "b", "50/s").await?;
 
     let address = registry.address().to_owned();

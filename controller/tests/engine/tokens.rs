@@ -88,9 +88,7 @@ async fn a_rotation_waits_for_a_cluster_that_is_away_and_nobody_is_refused() -> 
         })
         .await?;
     world.attach("a").await?;
-    world
-        .attach_as("b", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    world.attach_behind("b", &proxy).await?;
     world.policy("a", "b", "50/s").await?;
     engine.settled("a").await?;
     engine.settled("b").await?;

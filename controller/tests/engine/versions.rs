@@ -5,7 +5,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use spillway_clusters::User;
 
 use crate::world::{ISTIO, World, definition, eventually};
 
@@ -35,9 +34,7 @@ async fn members_of_wrong_versions_are_named_and_hold_up_no_other() -> Result<()
     let engine = world.engine().await?;
     world.attach("a").await?;
     world.attach("b").await?;
-    world
-        .attach_as("c", &proxy.kubeconfig(User::admin())?)
-        .await?;
+    world.attach_behind("c", &proxy).await?;
     let mut policy = crate::world::policy("worker", "a", "b", "7721/s");
     policy["spec"]["overflow"] = json!([
         {"cluster": "b", "maxRate": "7721/s"},

@@ -12,10 +12,11 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use spillway_api::{BurstPolicy, MeshCluster};
 use spillway_charts::{Helm, charts};
-use spillway_clusters::{Cluster, Clusters, User};
+use spillway_clusters::{Cluster, Clusters, FaultProxy, User};
 use spillway_controller::engine::backoff::Backoff;
 use spillway_controller::engine::publish::Statuses;
 use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports, Snapshot};
+use spillway_controller::metrics::Metrics;
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::serve::Health;
 use spillway_controller::tokens::{self, Rotation};
@@ -83,6 +84,12 @@ impl World {
         self.attach_as(name, &kubeconfig).await
     }
 
+    /// As [`World::attach`], by way of a proxy before it.
+    pub(crate) async fn attach_behind(&self, name: &str, proxy: &FaultProxy) -> Result<()> {
+        let kubeconfig = proxy.kubeconfig(User::admin())?;
+        self.attach_as(name, &kubeconfig).await
+    }
+
     /// Attaches whatever the kubeconfig leads to.
     pub(crate) async fn attach_as(&self, name: &str, kubeconfig: &str) -> Result<()> {
         self.secret(name, kubeconfig).await?;
@@ -137,14 +144,15 @@ impl World {
         let (uid, options) = (self.uid("hub").await?, impatient());
         let engine = Engine::new(hub.clone(), &uid, options.clone(), inputs(receiver));
         let (reports, snapshot) = (engine.reports(), engine.snapshot());
-        let metrics = Arc::default();
-        let known = snapshot.clone();
-        let statuses = Statuses::new(hub, "test", options.deadline, reports, known, metrics);
+        let metrics = Arc::<Metrics>::default();
+        let (known, counted) = (snapshot.clone(), metrics.clone());
+        let statuses = Statuses::new(hub, "test", options.deadline, reports, known, counted);
         let pulse = Health::default().pulse("statuses", PATIENCE, Instant::now());
         let mut running = run(engine, mesh);
         let statuses = tokio::spawn(statuses.run(pulse, running.end.clone()));
         running.tasks.push(AbortOnDropHandle::new(statuses));
         running.snapshot = Some(snapshot);
+        running.metrics = metrics;
         Ok(running)
     }
 
@@ -308,6 +316,8 @@ pub(crate) struct Running {
     task: AbortOnDropHandle<()>,
     /// What was planned, where it matters.
     pub(crate) snapshot: Option<watch::Receiver<Arc<Snapshot>>>,
+    /// What is counted of the statuses, where it matters.
+    pub(crate) metrics: Arc<Metrics>,
     /// What runs beside it.
     pub(crate) tasks: Vec<AbortOnDropHandle<()>>,
     _mesh: watch::Sender<Option<Mesh>>,
@@ -332,6 +342,7 @@ fn run(engine: Engine, mesh: watch::Sender<Option<Mesh>>) -> Running {
         end,
         task,
         snapshot: None,
+        metrics: Arc::default(),
         tasks: Vec::new(),
         _mesh: mesh,
     }

@@ -156,7 +156,15 @@ impl Cluster {
     /// # Errors
     /// When no port is free.
     pub async fn fault_proxy(&self) -> Result<FaultProxy> {
-        FaultProxy::start(self).await
+        FaultProxy::start(self, &[b"h2", b"http/1.1"]).await
+    }
+
+    /// As [`Cluster::fault_proxy`], but for HTTP/2, which it does not speak.
+    ///
+    /// # Errors
+    /// As [`Cluster::fault_proxy`].
+    pub async fn http1_proxy(&self) -> Result<FaultProxy> {
+        FaultProxy::start(self, &[b"http/1.1"]).await
     }
 }
 

@@ -60,13 +60,14 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    pub(crate) async fn start(cluster: &Cluster) -> Result<Self> {
+    /// With these versions of HTTP, by their names in ALPN.
+    pub(crate) async fn start(cluster: &Cluster, versions: &[&[u8]]) -> Result<Self> {
         let listener = TcpListener::bind((cluster.address, 0)).await?;
         let address = listener.local_addr()?;
         let mut nobody = config(&cluster.kubeconfig(User::admin())?)?;
         nobody.auth_info = AuthInfo::default();
         let shared = Arc::new(Shared {
-            tls: tls::acceptor(&cluster.authority, &cluster.certificate)?,
+            tls: tls::acceptor(&cluster.authority, &cluster.certificate, versions)?,
             authority: cluster.authority.clone(),
             admin: cluster.client(User::admin())?,
             anonymous: Client::try_from(nobody)?,

@@ -11,9 +11,13 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::certificates::{Authority, Certificate};
 
-/// Asks for a client certificate and goes without: others bring a token. HTTP/2 is offered, as an
-/// API server does.
-pub(super) fn acceptor(authority: &Authority, certificate: &Certificate) -> Result<TlsAcceptor> {
+/// Asks for a client certificate and goes without: others bring a token. Of HTTP it offers these
+/// versions, by their names in ALPN.
+pub(super) fn acceptor(
+    authority: &Authority,
+    certificate: &Certificate,
+    versions: &[&[u8]],
+) -> Result<TlsAcceptor> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority.der()))?;
@@ -27,6 +31,6 @@ pub(super) fn acceptor(authority: &Authority, certificate: &Certificate) -> Resu
             vec![CertificateDer::from(certificate.der.clone())],
             PrivatePkcs8KeyDer::from(certificate.key_der.clone()).into(),
         )?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = versions.iter().map(|it| it.to_vec()).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
