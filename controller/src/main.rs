@@ -6,6 +6,11 @@ use spillway_controller::run;
 use spillway_controller::serve::log_to;
 use spillway_controller::settings::Settings;
 
+/// musl's allocator takes half of the processor time that a change in many clusters needs. Without
+/// huge pages, with which small allocations of several threads take a third more memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let settings = Settings::parse();
     let (log, level) = log_to(std::io::stderr, settings.log_format, &settings.log_level)?;

@@ -33,6 +33,7 @@ use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
+use rustls::client::Resumption;
 use tower::timeout::TimeoutLayer;
 use tower::{Service, ServiceBuilder};
 
@@ -90,8 +91,11 @@ fn connector(config: &Config) -> kube::Result<Connector> {
     // TLS stands on it.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    let mut settings = config.rustls_client_config()?;
+    // There is one server; room for more would be reserved for every client.
+    settings.resumption = Resumption::in_memory_sessions(1);
     let mut tls = HttpsConnectorBuilder::new()
-        .with_tls_config(config.rustls_client_config()?)
+        .with_tls_config(settings)
         .https_or_http();
     if let Some(name) = config.tls_server_name.clone() {
         let name = name
