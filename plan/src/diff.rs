@@ -20,6 +20,7 @@ use spillway_api::istio::Kind;
 
 use crate::names;
 use crate::output::{self, ControlPlane, Key, Object};
+use crate::text::Text;
 
 /// When a change is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,9 +72,12 @@ pub enum Action {
 /// What has to be written. `actual` are the objects with our label in the control plane's
 /// configuration cluster.
 #[must_use]
-pub fn changes(wanted: &ControlPlane, actual: &[Value]) -> Vec<Change> {
+pub fn changes<'a>(
+    wanted: &ControlPlane,
+    actual: impl IntoIterator<Item = &'a Value>,
+) -> Vec<Change> {
     let actual: BTreeMap<Key, &Value> = actual
-        .iter()
+        .into_iter()
         .filter(|object| output::is_ours(object))
         .filter_map(|object| Some((Key::of(object)?, object)))
         .filter(|(key, _)| !wanted.held.contains(key))
@@ -82,7 +86,11 @@ pub fn changes(wanted: &ControlPlane, actual: &[Value]) -> Vec<Change> {
     for object in &wanted.objects {
         apply(object, actual.get(&object.key()).copied(), &mut changes);
     }
-    for edit in wanted.edits.iter().filter(|edit| edit.before != edit.after) {
+    for edit in wanted
+        .edits
+        .iter()
+        .filter(|edit| *edit.before != edit.after)
+    {
         changes.push(Change {
             stage: Stage::Second,
             action: Action::Replace {
@@ -150,8 +158,8 @@ fn apply(wanted: &Object, actual: Option<&Value>, changes: &mut Vec<Change>) {
 
 /// The wanted rule with the subsets of the actual one that are not wanted any more.
 fn with_old(wanted: &Object, actual: &Value) -> Option<Object> {
-    let mut both = wanted.clone();
-    let subsets = both.spec.get_mut("subsets")?.as_array_mut()?;
+    let mut spec = wanted.spec.value();
+    let subsets = spec.get_mut("subsets")?.as_array_mut()?;
     let more: Vec<Value> = actual
         .pointer("/spec/subsets")?
         .as_array()?
@@ -163,14 +171,17 @@ fn with_old(wanted: &Object, actual: &Value) -> Option<Object> {
         return None;
     }
     subsets.extend(more);
-    Some(both)
+    Some(Object {
+        spec: Text::from(&spec),
+        ..wanted.clone()
+    })
 }
 
 /// Whether all that the wanted rule has is there already.
 fn is_within(wanted: &Object, actual: Option<&Value>) -> bool {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned();
     let old = list(actual.and_then(|actual| actual.pointer("/spec/subsets"))).unwrap_or_default();
-    list(wanted.spec.get("subsets"))
+    list(wanted.spec.value().get("subsets"))
         .unwrap_or_default()
         .iter()
         .all(|subset| old.contains(subset))

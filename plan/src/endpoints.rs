@@ -11,9 +11,9 @@ use crate::names;
 use crate::world::{Site, World};
 
 /// The policy as it stands in a plugin that is deployed.
-fn deployed<'a>(plane: &Site<'a>, target: &Target) -> Option<&'a Value> {
+fn deployed<'s>(plane: &'s Site<'_>, target: &Target) -> Option<&'s Value> {
     plane
-        .deployed
+        .deployed()
         .iter()
         .filter(|object| {
             let name = crate::user::identity(object).1;
@@ -95,8 +95,8 @@ pub(crate) fn strays<'a>(
         names.iter().filter(is_stray).copied().collect()
     };
     let (found, unseen) = (strays(&presence.unnamed), strays(&presence.unseen));
-    let was_on = deployed(plane, target).is_some_and(|policy| policy.get("bounce").is_none());
-    match (found.is_empty(), unseen.is_empty() || was_on) {
+    let was_on = || deployed(plane, target).is_some_and(|policy| policy.get("bounce").is_none());
+    match (found.is_empty(), unseen.is_empty() || was_on()) {
         (false, _) => Strays::Some(found),
         (true, true) => Strays::None,
         (true, false) => Strays::Unseen(unseen),

@@ -1,9 +1,11 @@
 //! What a plan is made from: the hub's resources and what was observed in the clusters.
 //!
 //! Resources of Kubernetes and of Istio stand here as their API servers give them, so that an
-//! input can be put together with `kubectl get -o yaml`.
+//! input can be put together with `kubectl get -o yaml`. Whoever observes has them already and goes
+//! on having them, so an input shares them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 
 use crate::settings::Mesh;
+use crate::text::Text;
 
 /// Everything.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,11 +25,11 @@ pub struct Input {
     #[serde(default)]
     pub clusters: Vec<Cluster>,
     /// The fleets.
-    #[serde(default)]
-    pub fleets: Vec<Fleet>,
+    #[serde(default, deserialize_with = "shared::all")]
+    pub fleets: Vec<Arc<Fleet>>,
     /// The policies. One that is being deleted is to be left out.
-    #[serde(default)]
-    pub policies: Vec<BurstPolicy>,
+    #[serde(default, deserialize_with = "shared::all")]
+    pub policies: Vec<Arc<BurstPolicy>>,
     /// What is there besides, and cannot be read.
     #[serde(default)]
     pub unreadable: Unreadable,
@@ -49,14 +52,15 @@ pub struct Unreadable {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cluster {
     /// The resource.
-    pub resource: MeshCluster,
+    #[serde(deserialize_with = "shared::one")]
+    pub resource: Arc<MeshCluster>,
     /// What was seen, now or before it went away. Nothing where it was never reached.
-    #[serde(default)]
-    pub observed: Option<Observed>,
+    #[serde(default, deserialize_with = "shared::perhaps")]
+    pub observed: Option<Arc<Observed>>,
     /// The objects with our label that are there, in its configuration cluster. They tell what is
     /// deployed where a cluster cannot be asked.
     #[serde(default)]
-    pub deployed: Vec<Value>,
+    pub deployed: Vec<Text>,
 }
 
 /// What was seen of a cluster.
@@ -72,19 +76,25 @@ pub struct Observed {
     /// The labels of its namespaces, by name.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Its services.
-    pub services: Vec<Service>,
+    #[serde(deserialize_with = "shared::all")]
+    pub services: Vec<Arc<Service>>,
     /// The endpoints of its own pods, by `NAMESPACE/SERVICE`.
     pub endpoints: BTreeMap<String, Endpoints>,
     /// The VirtualServices that are not ours.
-    pub virtual_services: Vec<Value>,
+    #[serde(deserialize_with = "shared::all")]
+    pub virtual_services: Vec<Arc<Value>>,
     /// The DestinationRules that are not ours.
-    pub destination_rules: Vec<Value>,
+    #[serde(deserialize_with = "shared::all")]
+    pub destination_rules: Vec<Arc<Value>>,
     /// Gateway API's HTTPRoutes.
-    pub http_routes: Vec<Value>,
+    #[serde(deserialize_with = "shared::all")]
+    pub http_routes: Vec<Arc<Value>>,
     /// Istio's Gateways.
-    pub gateways: Vec<Value>,
+    #[serde(deserialize_with = "shared::all")]
+    pub gateways: Vec<Arc<Value>>,
     /// ServiceEntries.
-    pub service_entries: Vec<Value>,
+    #[serde(deserialize_with = "shared::all")]
+    pub service_entries: Vec<Arc<Value>>,
 }
 
 /// The endpoints of a service in one cluster, summed over its EndpointSlices.
@@ -95,4 +105,36 @@ pub struct Endpoints {
     pub ready: u32,
     /// The numbers of the ports, by name; they resolve target ports that are named.
     pub ports: BTreeMap<String, u16>,
+}
+
+/// What serde does for an [`Arc`] with a feature that every crate here would have to be built with.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn one<'de, T, D>(deserializer: D) -> Result<Arc<T>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        T::deserialize(deserializer).map(Arc::new)
+    }
+
+    pub(super) fn perhaps<'de, T, D>(deserializer: D) -> Result<Option<Arc<T>>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Option::<T>::deserialize(deserializer)?.map(Arc::new))
+    }
+
+    pub(super) fn all<'de, T, D>(deserializer: D) -> Result<Vec<Arc<T>>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let all = Vec::<T>::deserialize(deserializer)?;
+        Ok(all.into_iter().map(Arc::new).collect())
+    }
 }

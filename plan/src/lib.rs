@@ -35,6 +35,7 @@ pub mod model;
 pub mod names;
 pub mod output;
 pub mod settings;
+pub mod text;
 pub mod user;
 mod validate;
 mod world;
@@ -42,6 +43,7 @@ mod world;
 pub use input::{Cluster, Endpoints, Input, Observed, Unreadable};
 pub use output::{ControlPlane, Edit, Key, Object, Plan, PolicyReport};
 pub use settings::Mesh;
+pub use text::Text;
 pub use user::merge::{Copies, merge, unmerge};
 
 /// Plans everything.

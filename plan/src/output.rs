@@ -1,11 +1,13 @@
 //! What a plan says: objects for every control plane, and a report for every policy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use spillway_api::istio::Kind;
 
 use crate::conditions::Condition;
+use crate::text::Text;
 
 /// The label of all that is ours.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -23,7 +25,7 @@ pub const GENERATION: &str = "spillway.dev/generation";
 pub struct Plan {
     /// What every control plane is to have, by MeshCluster. One that is not here was not reached,
     /// or cannot be written to: leave it as it is.
-    pub control_planes: BTreeMap<String, ControlPlane>,
+    pub control_planes: BTreeMap<String, Arc<ControlPlane>>,
     /// What became of every policy, by `NAMESPACE/NAME`.
     pub policies: BTreeMap<String, PolicyReport>,
     /// Why clusters are not used, by MeshCluster.
@@ -102,7 +104,7 @@ pub struct Object {
     pub policies: BTreeSet<String>,
     /// What it is to be. The configuration of a plugin has no generation yet: [`crate::diff`]
     /// gives it one when it differs from what is deployed.
-    pub spec: Value,
+    pub spec: Text,
 }
 
 /// More policies than this are not named in an annotation, which has a bounded size.
@@ -118,14 +120,13 @@ impl Object {
     /// The hash of what it is to be.
     #[must_use]
     pub fn intent(&self) -> String {
-        // serde_json keeps maps sorted, so that equal specs have equal texts.
-        crate::names::hash(self.spec.to_string().as_bytes())
+        crate::names::hash(self.spec.as_str().as_bytes())
     }
 
     /// The whole object, as it is applied in its `generation`.
     #[must_use]
     pub fn to_value(&self, generation: u64) -> Value {
-        let mut spec = self.spec.clone();
+        let mut spec = self.spec.value();
         if let Some(Value::Object(config)) = spec.get_mut("pluginConfig") {
             config.insert("generation".to_owned(), json!(generation));
         }
@@ -158,7 +159,7 @@ impl Object {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
     /// As it was read, with its resourceVersion.
-    pub before: Value,
+    pub before: Arc<Value>,
     /// As it is to be; nothing but `spec.http` differs.
     pub after: Value,
     /// The policies that want our routes in it; none where they are taken out.

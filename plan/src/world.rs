@@ -1,5 +1,6 @@
 //! The clusters as the planner sees them: which can be used, who serves whom, what is where.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Service;
@@ -11,6 +12,7 @@ use spillway_api::{Fleet, MeshCluster};
 
 use crate::input::{Cluster, Input, Observed, Unreadable};
 use crate::settings::Mesh;
+use crate::text::Text;
 
 /// The clusters, fleets and settings.
 pub(crate) struct World<'a> {
@@ -43,7 +45,9 @@ pub(crate) struct Site<'a> {
     pub(crate) access: Access,
     pub(crate) prefix: &'a str,
     pub(crate) observed: Option<&'a Observed>,
-    pub(crate) deployed: &'a [Value],
+    texts: &'a [Text],
+    /// They are read where something was not seen, which is seldom.
+    deployed: OnceCell<Vec<Value>>,
     services: BTreeMap<(&'a str, &'a str), &'a Service>,
 }
 
@@ -51,7 +55,7 @@ impl<'a> Site<'a> {
     fn new(cluster: &'a Cluster) -> Option<Self> {
         let spec = &cluster.resource.spec;
         let name = cluster.resource.metadata.name.as_deref()?;
-        let observed = cluster.observed.as_ref();
+        let observed = cluster.observed.as_deref();
         let services = observed
             .map(|observed| observed.services.as_slice())
             .unwrap_or_default();
@@ -62,16 +66,23 @@ impl<'a> Site<'a> {
             access: spec.access,
             prefix: &spec.prefix,
             observed,
-            deployed: &cluster.deployed,
+            texts: &cluster.deployed,
+            deployed: OnceCell::new(),
             services: services
                 .iter()
                 .filter_map(|service| {
                     let meta = &service.metadata;
                     let key = (meta.namespace.as_deref()?, meta.name.as_deref()?);
-                    Some((key, service))
+                    Some((key, service.as_ref()))
                 })
                 .collect(),
         })
+    }
+
+    /// The objects of ours that are there.
+    pub(crate) fn deployed(&self) -> &[Value] {
+        self.deployed
+            .get_or_init(|| self.texts.iter().map(Text::value).collect())
     }
 
     pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&'a Service> {

@@ -77,7 +77,8 @@ fn rendered() -> BTreeMap<(String, String), Value> {
         .control_planes
         .remove("primary")
         .unwrap()
-        .objects;
+        .objects
+        .clone();
     let named = objects.iter().map(|object| {
         let name = object
             .name

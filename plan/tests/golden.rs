@@ -10,12 +10,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use spillway_core::config::Config;
 use spillway_plan::conditions::Status;
 use spillway_plan::diff::{Action, Change, changes};
-use spillway_plan::{ControlPlane, Input, Key, Plan, plan, unmerge};
+use spillway_plan::{ControlPlane, Input, Key, Plan, Text, plan, unmerge};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -105,20 +106,23 @@ fn assert_settled(name: &str, input: &Input, first: &Plan) {
         else {
             continue;
         };
-        let held = |object: &Value| Key::of(object).is_some_and(|key| wanted.held.contains(&key));
+        let observed = Arc::make_mut(observed);
+        let held =
+            |object: &Text| Key::of(&object.value()).is_some_and(|key| wanted.held.contains(&key));
         cluster.deployed.retain(held);
-        let objects = wanted.objects.iter().map(|object| object.to_value(7));
+        let objects = wanted.objects.iter();
+        let objects = objects.map(|object| Text::from(&object.to_value(7)));
         cluster.deployed.extend(objects);
         for edit in &wanted.edits {
-            let it = |service: &&mut Value| **service == edit.before;
-            *observed.virtual_services.iter_mut().find(it).unwrap() = edit.after.clone();
+            let it = |service: &&mut Arc<Value>| **service == edit.before;
+            *observed.virtual_services.iter_mut().find(it).unwrap() = Arc::new(edit.after.clone());
         }
     }
     let second = plan(&written);
     for cluster in &written.clusters {
         let plane = cluster.resource.metadata.name.as_deref().unwrap();
         if let Some(wanted) = second.control_planes.get(plane) {
-            let left = changes(wanted, &cluster.deployed);
+            let left = changes(wanted, &values(&cluster.deployed));
             assert_eq!(left, [], "{name}, {plane}: written twice");
         }
     }
@@ -164,8 +168,9 @@ fn routes_lead_to_subsets(wanted: &ControlPlane, context: &str) {
         .iter()
         .filter(|o| o.kind.kind == "DestinationRule")
     {
-        let host = rule.spec["host"].as_str().unwrap();
-        for subset in rule.spec["subsets"].as_array().unwrap() {
+        let spec = rule.spec.value();
+        let host = spec["host"].as_str().unwrap();
+        for subset in spec["subsets"].as_array().unwrap() {
             subsets.insert((host.to_owned(), subset["name"].as_str().unwrap().to_owned()));
         }
     }
@@ -173,7 +178,7 @@ fn routes_lead_to_subsets(wanted: &ControlPlane, context: &str) {
         .objects
         .iter()
         .filter(|o| o.kind.kind == "VirtualService");
-    let routes = own.map(|object| object.spec["http"].clone()).chain(
+    let routes = own.map(|object| object.spec.value()["http"].clone()).chain(
         wanted
             .edits
             .iter()
@@ -233,7 +238,11 @@ fn render(input: &Input, plan: &Plan) -> Value {
     Value::Object(output)
 }
 
-fn render_plane(wanted: &ControlPlane, deployed: &[Value]) -> Value {
+fn values(texts: &[Text]) -> Vec<Value> {
+    texts.iter().map(Text::value).collect()
+}
+
+fn render_plane(wanted: &ControlPlane, deployed: &[Text]) -> Value {
     let mut plane = Map::new();
     let objects = wanted.objects.iter().map(|object| object.to_value(1));
     plane.insert("objects".to_owned(), objects.collect());
@@ -246,7 +255,7 @@ fn render_plane(wanted: &ControlPlane, deployed: &[Value]) -> Value {
         plane.insert("held".to_owned(), held.collect());
     }
     if !deployed.is_empty() {
-        let changes = changes(wanted, deployed);
+        let changes = changes(wanted, &values(deployed));
         plane.insert("changes".to_owned(), changes.iter().map(change).collect());
     }
     Value::Object(plane)

@@ -9,13 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 use spillway_plan::diff::{Action, changes};
 use spillway_plan::{ControlPlane, Input, Key, plan};
 
 /// What the control plane `primary` is to have, by golden input.
-fn wanted() -> BTreeMap<String, ControlPlane> {
+fn wanted() -> BTreeMap<String, Arc<ControlPlane>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut all = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -134,8 +135,8 @@ fn what_is_used_is_written_before_what_uses_it() {
                 .edits
                 .iter()
                 .map(|edit| spillway_plan::Edit {
-                    before: edit.after.clone(),
-                    after: edit.before.clone(),
+                    before: Arc::new(edit.after.clone()),
+                    after: Value::clone(&edit.before),
                     policies: BTreeSet::new(),
                 })
                 .collect(),

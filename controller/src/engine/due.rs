@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use spillway_api::istio::Kind;
-use spillway_plan::ControlPlane;
 use spillway_plan::diff::{self, Action, Change, Stage};
 use spillway_plan::output::{Key, POLICIES};
+use spillway_plan::{ControlPlane, Text};
 
 use crate::observe::index::Index;
 use crate::observe::kinds;
@@ -56,7 +56,8 @@ impl Due {
 
 /// All of them, in the order in which they are to be made.
 pub(super) fn all(wanted: &ControlPlane, index: &Index) -> Vec<Due> {
-    let changes = diff::changes(wanted, &index.deployed()).into_iter();
+    let deployed: Vec<Value> = index.deployed().iter().map(Text::value).collect();
+    let changes = diff::changes(wanted, &deployed).into_iter();
     let due = changes.filter_map(|change| {
         let key = key_of(&change.action)?;
         let policies = policies_of(wanted, index, &change.action, &key);

@@ -96,7 +96,7 @@ impl Member {
     /// is when the change was seen that they follow; what the cluster does not have yet is older.
     pub(crate) fn order(
         &self,
-        wanted: ControlPlane,
+        wanted: Arc<ControlPlane>,
         before: &ClusterReport,
         since: Instant,
         authority: &Authority,
@@ -104,7 +104,9 @@ impl Member {
         let mut sequence = before.ordered.saturating_add(1);
         let is_behind = before.applied != before.ordered;
         self.orders.send_if_modified(|orders| match orders {
-            Some(orders) if *orders.wanted == wanted && orders.authority.holds() => {
+            Some(orders) if orders.wanted == wanted && orders.authority.holds() => {
+                // Equal, and the plan has it besides.
+                orders.wanted = wanted;
                 sequence = orders.sequence;
                 false
             }
@@ -113,7 +115,7 @@ impl Member {
                 let since = older.map_or(since, |orders| orders.since.min(since));
                 *orders = Some(Orders {
                     since,
-                    wanted: Arc::new(wanted),
+                    wanted,
                     sequence,
                     authority: authority.clone(),
                 });

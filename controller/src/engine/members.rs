@@ -131,7 +131,7 @@ impl Members {
                 self.surroundings.reports.update(&name, report);
             }
             spillway_plan::Cluster {
-                resource: MeshCluster::clone(cluster),
+                resource: cluster.clone(),
                 observed,
                 deployed: member
                     .map(|member| member.index.deployed())
@@ -139,7 +139,7 @@ impl Members {
             }
         });
         let unseen = unreadable.iter().map(|it| spillway_plan::Cluster {
-            resource: it.cluster(),
+            resource: Arc::new(it.cluster()),
             observed: None,
             deployed: Vec::new(),
         });

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use spillway_api::{BurstPolicy, Fleet};
+use spillway_api::BurstPolicy;
 use spillway_plan::{Input, Mesh, Unreadable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -220,11 +220,11 @@ impl Engine {
         let tokens = Some(mesh.tokens.clone());
         let input = Input {
             clusters: self.members.seen(&clusters, &unread.clusters, &mesh),
-            fleets: fleets.iter().map(|fleet| Fleet::clone(fleet)).collect(),
+            fleets: fleets.clone(),
             policies: policies
                 .iter()
                 .filter(|policy| finalizer::is_live(policy))
-                .map(|policy| BurstPolicy::clone(policy))
+                .cloned()
                 .collect(),
             unreadable: Unreadable {
                 policies: unread

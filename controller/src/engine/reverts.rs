@@ -52,7 +52,10 @@ impl Reverts {
 
     /// The policies whose routes somebody keeps taking out, and what to do.
     pub(crate) fn fought(&self, wanted: &ControlPlane, now: Instant) -> Vec<(String, String)> {
-        let edits = wanted.edits.iter().filter(|edit| edit.before != edit.after);
+        let edits = wanted
+            .edits
+            .iter()
+            .filter(|edit| *edit.before != edit.after);
         let fought = edits.filter_map(|edit| {
             let key = Key::of(&edit.after)?;
             self.is_fought(&key, &edit.after, now)

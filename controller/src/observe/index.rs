@@ -7,12 +7,12 @@
 //! What was seen stays when a watch breaks: a cluster that is away is not a cluster that is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::api::DynamicObject;
 use serde_json::Value;
 use spillway_plan::output::Key;
-use spillway_plan::{Endpoints, Observed};
+use spillway_plan::{Endpoints, Observed, Text};
 use tokio::sync::watch;
 
 use super::kept::{Entry, Seen, Slice, is_same, seen, version};
@@ -50,6 +50,8 @@ struct Scope {
 #[derive(Debug)]
 pub struct Index {
     places: Mutex<BTreeMap<Place, Scope>>,
+    /// What a plan is made from, until something of it changes.
+    observed: Mutex<Option<Arc<Observed>>>,
     /// Counts changes of objects of ours, and of how far the watches are.
     ours: watch::Sender<u64>,
     /// Counts changes of all that a plan is made from, but for endpoints.
@@ -65,6 +67,7 @@ impl Index {
     pub fn new(users: watch::Sender<u64>, endpoints: watch::Sender<u64>) -> Self {
         Self {
             places: Mutex::default(),
+            observed: Mutex::default(),
             ours: watch::Sender::new(0),
             users,
             endpoints,
@@ -244,19 +247,17 @@ impl Index {
 
     /// The objects of ours.
     #[must_use]
-    pub fn deployed(&self) -> Vec<Value> {
+    pub fn deployed(&self) -> Vec<Text> {
         let places = self.places();
         let all = places.values().flat_map(|scope| scope.objects.values());
-        all.filter(|seen| seen.is_ours())
-            .filter_map(|seen| seen.whole().cloned())
-            .collect()
+        all.filter_map(Seen::ours).cloned().collect()
     }
 
-    /// The resource version of an object of ours, and its UID.
+    /// An object that is kept whole.
     #[must_use]
     pub fn found(&self, place: &Place, name: &str) -> Option<Value> {
         let places = self.places();
-        places.get(place)?.objects.get(name)?.whole().cloned()
+        places.get(place)?.objects.get(name)?.whole()
     }
 
     /// Who besides us changed an object of ours last; nothing where nobody did or it is gone.
@@ -270,10 +271,16 @@ impl Index {
 
     /// What a plan is made from; nothing as long as not all was seen.
     #[must_use]
-    pub fn observed(&self, uid: &str, root_namespace: &str) -> Option<Observed> {
+    pub fn observed(&self, uid: &str, root_namespace: &str) -> Option<Arc<Observed>> {
         if !self.is_complete() {
             return None;
         }
+        let mut known = self.known();
+        let observed = known.get_or_insert_with(|| Arc::new(self.observe(uid, root_namespace)));
+        Some(observed.clone())
+    }
+
+    fn observe(&self, uid: &str, root_namespace: &str) -> Observed {
         let mut observed = Observed {
             uid: uid.to_owned(),
             without_istio: self.without_istio(),
@@ -285,12 +292,12 @@ impl Index {
                     Entry::Labels(labels) => {
                         observed.namespaces.insert(name.clone(), labels.clone());
                     }
-                    Entry::Service(service) => observed.services.push(service.as_ref().clone()),
+                    Entry::Service(service) => observed.services.push(service.clone()),
                     Entry::Slice(slice) => {
                         let key = format!("{namespace}/{}", slice.service);
                         add(observed.endpoints.entry(key).or_default(), slice);
                     }
-                    Entry::Whole(value) if !seen.is_ours() => {
+                    Entry::Users(value) => {
                         let list = match kind {
                             Kind::VirtualService => &mut observed.virtual_services,
                             Kind::DestinationRule => &mut observed.destination_rules,
@@ -299,15 +306,15 @@ impl Index {
                             Kind::HttpRoute => &mut observed.http_routes,
                             _ => continue,
                         };
-                        list.push(value.as_ref().clone());
+                        list.push(value.clone());
                     }
-                    Entry::Whole(_) => {}
+                    Entry::Ours(_) => {}
                 }
             }
         }
         let root = observed.namespaces.get(root_namespace);
         observed.network = root.and_then(|labels| labels.get(NETWORK)).cloned();
-        Some(observed)
+        observed
     }
 
     fn any(&self, holds: impl Fn(&Place, &Scope) -> bool) -> bool {
@@ -320,6 +327,9 @@ impl Index {
         let count = |sender: &watch::Sender<u64>| {
             sender.send_modify(|count| *count = count.wrapping_add(1));
         };
+        if users {
+            self.known().take();
+        }
         if ours {
             count(&self.ours);
         }
@@ -328,6 +338,10 @@ impl Index {
         } else if users {
             count(&self.users);
         }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<Observed>>> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<Place, Scope>> {

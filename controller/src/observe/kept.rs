@@ -10,8 +10,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::DynamicObject;
 use serde_json::Value;
-use spillway_plan::names;
 use spillway_plan::output::{INTENT, MANAGED_BY, SPILLWAY};
+use spillway_plan::{Text, names};
 
 use super::kinds::Kind;
 use crate::engine::write::FIELD_MANAGER;
@@ -22,7 +22,10 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// What is kept of an object.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
-    Whole(Arc<Value>),
+    /// A plan reads them again and again …
+    Users(Arc<Value>),
+    /// … and one of these whenever something of its cluster has changed.
+    Ours(Text),
     Service(Arc<Service>),
     Slice(Slice),
     Labels(BTreeMap<String, String>),
@@ -46,26 +49,36 @@ pub(super) struct Seen {
 
 impl Seen {
     /// An object of a kind that is kept whole.
-    pub(super) fn whole(&self) -> Option<&Value> {
+    pub(super) fn whole(&self) -> Option<Value> {
         match &self.entry {
-            Entry::Whole(value) => Some(value),
+            Entry::Users(value) => Some(Value::clone(value)),
+            Entry::Ours(text) => Some(text.value()),
             _ => None,
         }
     }
 
-    /// Whether an object has our label, or had it before somebody took it off: then it still has our
-    /// name and our annotation, and would otherwise pass for a user's that is in the way.
-    pub(super) fn is_ours(&self) -> bool {
-        let Some(value) = self.whole() else {
-            return false;
-        };
-        let text = |path: &str| value.pointer(path).and_then(Value::as_str);
-        let annotations = value.pointer("/metadata/annotations");
-        let labels = value.pointer("/metadata/labels");
-        let has_name = text("/metadata/name").is_some_and(|name| name.starts_with(names::PREFIX));
-        labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(SPILLWAY)
-            || has_name && annotations.is_some_and(|annotations| annotations.get(INTENT).is_some())
+    /// An object of ours.
+    pub(super) const fn ours(&self) -> Option<&Text> {
+        match &self.entry {
+            Entry::Ours(text) => Some(text),
+            _ => None,
+        }
     }
+
+    pub(super) const fn is_ours(&self) -> bool {
+        self.ours().is_some()
+    }
+}
+
+/// Whether an object has our label, or had it before somebody took it off: then it still has our
+/// name and our annotation, and would otherwise pass for a user's that is in the way.
+fn is_ours(value: &Value) -> bool {
+    let text = |path: &str| value.pointer(path).and_then(Value::as_str);
+    let annotations = value.pointer("/metadata/annotations");
+    let labels = value.pointer("/metadata/labels");
+    let has_name = text("/metadata/name").is_some_and(|name| name.starts_with(names::PREFIX));
+    labels.and_then(|labels| labels.get(MANAGED_BY)?.as_str()) == Some(SPILLWAY)
+        || has_name && annotations.is_some_and(|annotations| annotations.get(INTENT).is_some())
 }
 
 /// Whether a change is none: a status or a heartbeat.
@@ -93,7 +106,14 @@ pub(super) fn seen(kind: Kind, mut object: DynamicObject) -> Option<(String, See
         Kind::Namespace => Entry::Labels(object.metadata.labels.unwrap_or_default()),
         Kind::Service => Entry::Service(Arc::new(object.try_parse().ok()?)),
         Kind::EndpointSlice => Entry::Slice(slice(&object.try_parse().ok()?)?),
-        _ => Entry::Whole(Arc::new(serde_json::to_value(object).ok()?)),
+        _ => {
+            let value = serde_json::to_value(object).ok()?;
+            if is_ours(&value) {
+                Entry::Ours(Text::from(&value))
+            } else {
+                Entry::Users(Arc::new(value))
+            }
+        }
     };
     let mut seen = Seen {
         version,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -51,12 +52,14 @@ pub fn read(folder: &Path, mesh: Mesh) -> Result<Input, Unreadable> {
         match object.get("kind").and_then(Value::as_str) {
             Some("BurstPolicy") => input
                 .policies
-                .extend(reader.typed::<BurstPolicy>(&path, object)),
-            Some("Fleet") => input.fleets.extend(reader.typed::<Fleet>(&path, object)),
+                .extend(reader.typed::<BurstPolicy>(&path, object).map(Arc::new)),
+            Some("Fleet") => input
+                .fleets
+                .extend(reader.typed::<Fleet>(&path, object).map(Arc::new)),
             Some("MeshCluster") => {
                 let resource = reader.typed::<MeshCluster>(&path, object);
                 input.clusters.extend(resource.map(|resource| Cluster {
-                    resource,
+                    resource: Arc::new(resource),
                     observed: None,
                     deployed: Vec::new(),
                 }));
@@ -85,7 +88,12 @@ struct Reader {
 
 impl Reader {
     /// What is in a cluster, by the same way as what a watch brings.
-    fn cluster(&mut self, folder: &Path, name: &str, root_namespace: &str) -> Option<Observed> {
+    fn cluster(
+        &mut self,
+        folder: &Path,
+        name: &str,
+        root_namespace: &str,
+    ) -> Option<Arc<Observed>> {
         let mut uid = format!("the folder of {name}");
         let mut places: BTreeMap<Place, Vec<DynamicObject>> = BTreeMap::new();
         for (path, object) in self.objects(folder) {

@@ -6,6 +6,7 @@ mod plugins;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::conditions::{Type, conditions};
 use crate::endpoints::Presence;
@@ -76,7 +77,7 @@ pub(crate) fn all(world: &World<'_>, accepted: Accepted) -> Plan {
         let held = held.get(site.name).cloned().unwrap_or_default();
         keep(held, &mut control_plane);
         plan.control_planes
-            .insert(site.name.to_owned(), control_plane);
+            .insert(site.name.to_owned(), Arc::new(control_plane));
     }
     plan.policies = reports(&ledger, &targets, &plan.control_planes);
     plan
@@ -134,7 +135,7 @@ fn keep(held: BTreeSet<Key>, control_plane: &mut ControlPlane) {
 fn reports(
     ledger: &Ledger,
     targets: &[Target],
-    control_planes: &BTreeMap<String, ControlPlane>,
+    control_planes: &BTreeMap<String, Arc<ControlPlane>>,
 ) -> BTreeMap<String, PolicyReport> {
     ledger
         .policies

@@ -15,6 +15,7 @@ use crate::conditions::Type;
 use crate::model::Target;
 use crate::names;
 use crate::output::{ControlPlane, Object};
+use crate::text::Text;
 use crate::validate::Ledger;
 
 /// Room in a document for its generation.
@@ -140,7 +141,7 @@ fn plugin(
         namespace: side.namespace.to_owned(),
         name: name.to_owned(),
         policies: owners,
-        spec: value(&spec),
+        spec: Text::from(&value(&spec)),
     })
 }
 

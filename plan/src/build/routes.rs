@@ -18,6 +18,7 @@ use super::plugins::value;
 use crate::model::{Target, Unseen};
 use crate::names;
 use crate::output::{ControlPlane, Edit, Object};
+use crate::text::Text;
 use crate::user::destination_rule::{self, Inherited};
 use crate::user::merge::{self, Copies, HeaderMatch};
 use crate::user::virtual_service;
@@ -95,7 +96,7 @@ fn object(host: &Host<'_>, kind: Kind, spec: Value) -> Object {
         namespace: host.first.namespace.clone(),
         name: names::routes(&host.first.service),
         policies: host.policies(),
-        spec,
+        spec: Text::from(&spec),
     }
 }
 

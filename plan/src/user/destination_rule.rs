@@ -5,6 +5,8 @@
 //! namespaces; what stands in a subset replaces the host's setting of that name as a whole. So our
 //! subsets repeat what they would replace, and our rule is exported as the user's is.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::{covers, full_host, identity, texts, visible_in};
@@ -31,7 +33,8 @@ pub(crate) fn beside<'a>(
     target: &Target,
     domain: &str,
 ) -> Option<&'a Value> {
-    observed.destination_rules.iter().find(|rule| {
+    let mut rules = observed.destination_rules.iter().map(Arc::as_ref);
+    rules.find(|rule| {
         identity(rule).0 == target.namespace
             && is_exact(rule, &target.host, domain)
             && rule.pointer("/spec/workloadSelector").is_none()
@@ -86,6 +89,7 @@ pub(crate) fn inherited<'a>(
         observed
             .destination_rules
             .iter()
+            .map(Arc::as_ref)
             .filter(|rule| identity(rule).0 == namespace && is_for(rule, &target.host, domain))
             .max_by_key(|rule| {
                 rule.pointer("/spec/host")

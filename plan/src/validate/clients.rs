@@ -6,6 +6,7 @@
 //! forged one; so policies that share a namespace share its selector too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use spillway_api::BurstPolicy;
@@ -27,7 +28,7 @@ pub(super) fn named(policy: &BurstPolicy) -> BTreeSet<String> {
     }
 }
 
-pub(super) fn place(world: &World<'_>, policies: &[BurstPolicy], accepted: &mut Accepted) {
+pub(super) fn place(world: &World<'_>, policies: &[Arc<BurstPolicy>], accepted: &mut Accepted) {
     let named: BTreeMap<String, BTreeSet<String>> = policies
         .iter()
         .map(|policy| (key_of(policy), named(policy)))
@@ -138,7 +139,8 @@ fn hidden(
         // In the service's own namespace rules of one host are merged, if they are for all.
         namespace != target.namespace || rule.pointer("/spec/workloadSelector").is_some()
     };
-    let found = observed.destination_rules.iter().find(hides);
+    let mut rules = observed.destination_rules.iter().map(Arc::as_ref);
+    let found = rules.find(hides);
     let in_own = found.map(crate::user::identity);
     in_own
         .or_else(|| destination_rule::withheld(observed, target, namespace, domain))

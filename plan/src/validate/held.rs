@@ -31,7 +31,7 @@ pub(super) fn hold(world: &World<'_>, accepted: &mut Accepted) {
     };
     let mut held: Held = world
         .control_planes()
-        .map(|(plane, _)| (plane.name.to_owned(), named(plane.deployed)))
+        .map(|(plane, _)| (plane.name.to_owned(), named(plane.deployed())))
         .collect();
     accepted.unseen.extend(services(&held));
     for keys in held.values_mut() {

@@ -100,7 +100,7 @@ impl Reason {
 /// stays.
 pub(crate) fn all(world: &World<'_>, input: &Input) -> Accepted {
     let policies = &input.policies;
-    let mut by_age: Vec<&BurstPolicy> = policies.iter().collect();
+    let mut by_age: Vec<&BurstPolicy> = policies.iter().map(AsRef::as_ref).collect();
     by_age.sort_by_key(|policy| age(policy));
     let mut accepted = Accepted::default();
     for policy in by_age {

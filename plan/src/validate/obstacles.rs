@@ -1,6 +1,8 @@
 //! What users have in the way of our routes. Found per control plane, since only its objects count
 //! there: what is in the way in one cluster holds up no other.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use spillway_api::burst_policy::Routing;
 
@@ -158,7 +160,7 @@ pub(crate) fn past_gateways(
             })
         })
     };
-    for route in observed.http_routes.iter().filter(backend) {
+    for route in observed.http_routes.iter().map(Arc::as_ref).filter(backend) {
         past.push(format!(
             "in {plane}: the HTTPRoute {} leads to the service: only VirtualServices are served yet",
             user::name(route)
@@ -193,6 +195,7 @@ fn workload_namespace(observed: &Observed, gateway: &str, from: &str) -> String 
     observed
         .services
         .iter()
+        .map(Arc::as_ref)
         .find(selects)
         .and_then(|service| service.metadata.namespace.clone())
         .unwrap_or_else(|| namespace.to_owned())
