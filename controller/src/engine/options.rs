@@ -19,7 +19,9 @@ pub struct Options {
     /// Between the stages of a change, for the proxies to follow. istiod gathers changes for
     /// 100 ms and needs as long again to hand them out.
     pub settle: Duration,
-    /// A plan waits until nothing has changed for so long …
+    /// A change that nothing follows within this time is planned …
+    pub alone: Duration,
+    /// … where more follow, the plan waits until nothing has changed for so long …
     pub quiet: Duration,
     /// … but no longer than this after the first change.
     pub gather: Duration,
@@ -45,6 +47,7 @@ impl Default for Options {
             deadline: Duration::from_secs(10),
             push_interval: Duration::from_secs(1),
             settle: Duration::from_millis(500),
+            alone: Duration::from_millis(30),
             quiet: Duration::from_millis(100),
             gather: Duration::from_secs(1),
             endpoints: Duration::from_secs(2),

@@ -188,13 +188,20 @@ impl Engine {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all is quiet, but not for ever.
+    /// Waits until all is quiet, but not for ever. Most changes come alone and need not wait long;
+    /// who makes two in a row is likely to make a hundred.
     async fn gather(&self, changed: &mut watch::Receiver<u64>) {
-        let Options { quiet, gather, .. } = self.options;
+        let Options {
+            alone,
+            quiet,
+            gather,
+            ..
+        } = self.options;
+        let mut pause = alone;
         let last = tokio::time::Instant::now() + gather;
-        while tokio::time::Instant::now() + quiet <= last {
-            match tokio::time::timeout(quiet, changed.changed()).await {
-                Ok(Ok(())) => {}
+        while tokio::time::Instant::now() + pause <= last {
+            match tokio::time::timeout(pause, changed.changed()).await {
+                Ok(Ok(())) => pause = quiet,
                 Ok(Err(_)) | Err(_) => return,
             }
         }
