@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless bench bench-cost bench-fleet bench-sim clean
+	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless simulation bench bench-cost bench-fleet bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -167,6 +167,10 @@ demo: demo-build ## Starts the workshop: a page where you make a service overflo
 
 demo-headless: demo-build ## Runs the workshop's story without a browser and prints what happened
 	@cargo run --quiet --bin spillway-workshop -- headless
+
+simulation: ## Makes the tables and plots of docs/simulation.md anew
+	@$(SETUP) cc
+	cargo run --quiet --bin spillway-sim -- page docs/simulation.md docs/images
 
 bench: ## Runs every benchmark and prints the rows that miss their aim
 	@for bench in $(BENCHES); do $(MAKE) --no-print-directory $$bench; done

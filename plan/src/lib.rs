@@ -46,6 +46,16 @@ pub use settings::Mesh;
 pub use text::Text;
 pub use user::merge::{Copies, merge, unmerge};
 
+/// What a policy says, or all that is wrong with it as it is written, each with its path. Nothing is
+/// looked up: capacities of other clusters go by the names of clusters and fleets as they stand in
+/// the policy.
+///
+/// # Errors
+/// All of them, each with its path.
+pub fn read(policy: &spillway_api::BurstPolicy) -> Result<model::Terms, Vec<String>> {
+    validate::read(policy)
+}
+
 /// Plans everything.
 #[must_use]
 pub fn plan(input: &Input) -> Plan {

@@ -2,12 +2,11 @@
 
 use spillway_core::caller::{Answer, Ask, Decision, Reason};
 use spillway_core::config::Mode;
-use spillway_core::gate::{self, Class, Verdict};
 use spillway_core::header::{Flags, Hop, Load};
-use spillway_core::rate::{Capacity, SECOND};
+use spillway_core::rate::SECOND;
 use spillway_core::{ATTEMPTS, UPDATE_FREQUENCY};
 
-use crate::callers::Choice;
+use crate::callers::{Choice, take};
 use crate::events::Event;
 use crate::measure::Ended;
 use crate::random::{Random, nanos};
@@ -110,24 +109,17 @@ impl Run {
                         Mode::Switch(_) => Some(process.switch.switched()),
                     },
                 };
-                thread.state.decide(ask, now, |_| true)
+                let rungs = &mut process.rungs;
+                thread.state.decide(ask, now, |rung| {
+                    let rung = rungs.get_mut(rung);
+                    rung.is_none_or(|(limit, bucket)| take(*limit, bucket, now))
+                })
             }
             Scheme::Watcher { .. } if self.watcher.switched() => away,
             Scheme::Watcher { .. } => home,
             Scheme::Split | Scheme::Controller(_) => {
-                let ask = gate::Ask {
-                    class: Class::Own,
-                    bounceable: true,
-                    returned: false,
-                    shed: false,
-                };
-                let part = Capacity {
-                    rate: process.part,
-                    concurrency: None,
-                };
-                let (next, verdict) = process.bucket.decide(&part, self.now + EPOCH, ask);
-                process.bucket = next;
-                if verdict == Verdict::Admit {
+                let now = self.now + EPOCH;
+                if take(process.part, &mut process.bucket, now) {
                     home
                 } else {
                     away

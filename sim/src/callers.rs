@@ -1,9 +1,11 @@
 //! The callers while they run: sidecars (processes) with their threads, and how each chooses an
 //! endpoint.
 
+use core::num::NonZeroU32;
+
 use spillway_core::caller::Caller;
-use spillway_core::gate::Gate;
-use spillway_core::rate::RateLimit;
+use spillway_core::gate::{Ask, Class, Gate, Verdict};
+use spillway_core::rate::{Capacity, Rate, RateLimit, SECOND};
 use spillway_core::switch::Switch;
 
 use crate::random::Random;
@@ -31,6 +33,8 @@ pub(crate) struct Process {
     /// Its part of the limit, in schemes that give it one.
     pub(crate) part: Option<RateLimit>,
     pub(crate) bucket: Gate,
+    /// What it may send to each rung, with what it has sent.
+    pub(crate) rungs: Vec<(Option<RateLimit>, Gate)>,
 }
 
 /// A thread of a sidecar.
@@ -47,7 +51,12 @@ pub(crate) struct Thread {
 }
 
 impl Process {
-    pub(crate) fn new(group: usize, first_thread: usize, random: &mut Random) -> Self {
+    pub(crate) fn new(
+        group: usize,
+        first_thread: usize,
+        max_rates: &[Option<Rate>],
+        random: &mut Random,
+    ) -> Self {
         Self {
             group,
             first_thread,
@@ -58,6 +67,10 @@ impl Process {
             count: 0,
             part: None,
             bucket: Gate::default(),
+            rungs: max_rates
+                .iter()
+                .map(|rate| (rate.map(a_second_at_once), Gate::default()))
+                .collect(),
         }
     }
 
@@ -105,6 +118,32 @@ impl Process {
             .copied()
             .unwrap_or_default()
     }
+}
+
+/// The limit of a `maxRate`, as the filter makes it: a second's worth at once.
+fn a_second_at_once(rate: Rate) -> RateLimit {
+    let interval = rate.interval(NonZeroU32::MIN);
+    RateLimit {
+        interval,
+        limit: SECOND.saturating_sub(interval),
+    }
+}
+
+/// Takes one request from a limit; false where it does not fit.
+pub(crate) fn take(limit: Option<RateLimit>, bucket: &mut Gate, now: u64) -> bool {
+    let capacity = Capacity {
+        rate: limit,
+        concurrency: None,
+    };
+    let ask = Ask {
+        class: Class::Own,
+        bounceable: true,
+        returned: false,
+        shed: false,
+    };
+    let (next, verdict) = bucket.decide(&capacity, now, ask);
+    *bucket = next;
+    verdict == Verdict::Admit
 }
 
 /// What a choice among endpoints depends on.

@@ -16,7 +16,7 @@ pub enum Figure {
     /// the scenario says.
     Utilisation,
     /// Seconds from the step until home serves min(demand, C) within 15 % in every later window of
-    /// 0.2 s or 100/C.
+    /// 0.4 s or 200/C.
     Settle,
     /// Requests above 1.02 C in any window of the five seconds after the step.
     Excess,
@@ -30,6 +30,8 @@ pub enum Figure {
     Attempts,
     /// The share of requests that were let in although they did not fit.
     Forced,
+    /// The share of requests that a cluster which is not their home let in although they did not fit.
+    ForcedAway,
     /// The share of requests that ended with an error, were shed or given up.
     Failed,
     /// The own load that home told, in the mean.
@@ -38,6 +40,8 @@ pub enum Figure {
     Kept,
     /// The same of the second group.
     KeptBySecond,
+    /// What home served, requests a second.
+    First,
     /// What the second cluster served, requests a second.
     Second,
     /// What the third cluster served, requests a second.
@@ -46,6 +50,12 @@ pub enum Figure {
     HomeP99,
     /// The same of bounced ones.
     BouncedP99,
+    /// Of the room that the second cluster has beside its own traffic, the share that others used.
+    RoomUsed,
+    /// Seconds from the step until the first request is served elsewhere.
+    FirstSpill,
+    /// Seconds from the step until the first caller switches (Switch mode).
+    Switched,
     /// Changes of a switch, per caller and hour.
     Changes,
 }
@@ -64,14 +74,19 @@ impl Figure {
             Self::Bounces => "bounces/request",
             Self::Attempts => "attempts/request",
             Self::Forced => "forced",
+            Self::ForcedAway => "forced away",
             Self::Failed => "failed",
             Self::Rho => "rho",
             Self::Kept => "kept",
             Self::KeptBySecond => "kept by second",
+            Self::First => "home /s",
             Self::Second => "second /s",
             Self::Third => "third /s",
             Self::HomeP99 => "home p99 ms",
             Self::BouncedP99 => "bounced p99 ms",
+            Self::RoomUsed => "room used",
+            Self::FirstSpill => "first spill s",
+            Self::Switched => "switched s",
             Self::Changes => "changes/h",
         }
     }
@@ -80,9 +95,9 @@ impl Figure {
     #[must_use]
     pub const fn digits(self) -> usize {
         match self {
-            Self::Excess | Self::Second | Self::Third => 0,
+            Self::Excess | Self::First | Self::Second | Self::Third => 0,
             Self::HomeP99 | Self::BouncedP99 | Self::Changes => 1,
-            Self::Settle => 2,
+            Self::Settle | Self::FirstSpill | Self::Switched => 2,
             _ => 3,
         }
     }
@@ -117,14 +132,23 @@ impl Figure {
             Self::Bounces => ratio(m.bounces, all),
             Self::Attempts => ratio(m.attempts, all),
             Self::Forced => ratio(m.forced, all),
+            Self::ForcedAway => ratio(m.forced_away, all),
             Self::Failed => ratio(m.failed + m.shed + m.given_up, all),
             Self::Rho => m.rho(),
             Self::Kept => kept(0),
             Self::KeptBySecond => kept(1),
+            Self::First => rate(0),
             Self::Second => rate(1),
             Self::Third => rate(2),
             Self::HomeP99 => p99(&m.latency.home),
             Self::BouncedP99 => p99(&m.latency.bounced),
+            Self::RoomUsed => room_used(scenario, rate(1)),
+            Self::FirstSpill => first_spill(scenario, m),
+            Self::Switched => {
+                let step = scenario.step.unwrap_or(f64::NAN);
+                let after = m.switches.iter().find(|(time, ..)| *time >= step);
+                after.map_or(f64::NAN, |(time, ..)| time - step)
+            }
             Self::Changes => {
                 let callers: usize = scenario.callers.iter().map(|c| c.count).sum();
                 let changes = m
@@ -172,6 +196,30 @@ fn utilisation(scenario: &Scenario, outcome: &Outcome) -> f64 {
     ratio(served, 1) / wanted
 }
 
+/// Of what the second cluster's limit leaves beside the demand of its own callers.
+fn room_used(scenario: &Scenario, served: f64) -> f64 {
+    let own = scenario
+        .callers
+        .iter()
+        .filter(|c| c.ladder.first() == Some(&1));
+    let own: f64 = own.map(|callers| callers.demand.at(scenario.from).0).sum();
+    let limit = scenario.clusters.get(1).and_then(|second| {
+        let limit = second.limit.as_ref()?;
+        limit.per_second(second.endpoints)
+    });
+    limit.map_or(f64::NAN, |limit| (served - own) / (limit - own))
+}
+
+fn first_spill(scenario: &Scenario, m: &Measured) -> f64 {
+    let Some(step) = scenario.step else {
+        return f64::NAN;
+    };
+    let first = (step / BIN).round() as usize;
+    let elsewhere = m.series.served.iter().skip(1);
+    let spilled = elsewhere.filter_map(|bins| bins.iter().skip(first).position(|n| *n > 0));
+    spilled.min().map_or(f64::NAN, |at| at as f64 * BIN)
+}
+
 fn jain(m: &Measured) -> f64 {
     let shares = m
         .callers
@@ -191,7 +239,7 @@ fn settle(scenario: &Scenario, m: &Measured) -> f64 {
     else {
         return f64::NAN;
     };
-    let window = (100.0 / limit).max(0.2);
+    let window = (200.0 / limit).max(0.4);
     let bins = (window / BIN).round() as usize;
     let first = (step / BIN).round() as usize;
     let most = limit * bins as f64 * BIN;

@@ -1,10 +1,12 @@
 //! `spillway-sim`: what a policy would do, before it is switched on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use spillway_sim::replay::{self, Assumed, Policy, Recorded};
+use spillway_sim::study::{self, Seeds};
 use spillway_sim::suite::{self, Case};
 use spillway_sim::table::Table;
 use spillway_sim::{Scenario, run, series};
@@ -47,6 +49,47 @@ enum Command {
         #[arg(long)]
         plot: Option<PathBuf>,
     },
+    /// Makes the tables of a page anew, between its marks, and its plots beside it.
+    Page {
+        /// The page, a Markdown file.
+        page: PathBuf,
+        /// The folder for its plots.
+        plots: PathBuf,
+        /// How often each scenario is run, with other random numbers each time.
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+    },
+    /// Says what a policy would have done about a recorded demand, and what a watcher of Prometheus
+    /// would have done.
+    Replay {
+        /// A BurstPolicy, as YAML.
+        policy: PathBuf,
+        /// A rate over time: CSV with a time and a rate, or the answer to a range query of
+        /// Prometheus.
+        series: PathBuf,
+        /// Sidecars that call.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+        callers: u16,
+        /// Ready endpoints in each cluster.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+        endpoints: u16,
+        /// Where its randomness begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// As what the results are written.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Told,
+    },
+}
+
+/// The forms of a replay.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Told {
+    /// A page to read.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
 }
 
 /// The forms of a table.
@@ -75,6 +118,22 @@ fn main() -> Result<ExitCode> {
             output,
             plot,
         } => run_one(&name, seed, step, output, plot),
+        Command::Page { page, plots, seeds } => make_page(&page, &plots, seeds),
+        Command::Replay {
+            policy,
+            series,
+            callers,
+            endpoints,
+            seed,
+            output,
+        } => {
+            let assumed = Assumed {
+                callers: callers.into(),
+                endpoints: endpoints.into(),
+                seed,
+            };
+            run_replay(&policy, &series, assumed, output)
+        }
     }
 }
 
@@ -146,6 +205,36 @@ fn run_one(
         let title = format!("{}: {}", case.name, case.about);
         let svg = series::plot(&scenario, &outcome, &title, step).map_err(anyhow::Error::msg)?;
         std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_page(page: &Path, plots: &Path, seeds: u64) -> Result<ExitCode> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let text = std::fs::read_to_string(page);
+    let text = text.with_context(|| format!("cannot read {}", page.display()))?;
+    let made = study::page(&text, Seeds(seeds)).map_err(anyhow::Error::msg)?;
+    write(page, made)?;
+    for name in study::PLOTS {
+        let plot = study::plot(name).map_err(anyhow::Error::msg)?;
+        let plot = plot.with_context(|| format!("no scenario is called {name}"))?;
+        write(&plots.join(format!("sim-{name}.svg")), plot)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_replay(policy: &Path, series: &Path, assumed: Assumed, output: Told) -> Result<ExitCode> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let policy = Policy::parse(&read(policy)?).with_context(|| policy.display().to_string())?;
+    let series = Recorded::parse(&read(series)?).with_context(|| series.display().to_string())?;
+    let replay = replay::replay(&policy, &series, assumed)?;
+    match output {
+        Told::Text => print!("{}", replay.text()),
+        Told::Json => println!("{}", serde_json::to_string_pretty(&replay)?),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -109,6 +109,8 @@ pub struct Measured {
     pub bounced: u64,
     /// Requests that a gate let in although they did not fit.
     pub forced: u64,
+    /// The same, where a cluster that is not their home did.
+    pub forced_away: u64,
     /// Requests that were shed.
     pub shed: u64,
     /// Requests that ended with another error.
@@ -135,6 +137,19 @@ pub(crate) struct Ended {
     pub(crate) bounced: bool,
     pub(crate) spilled: bool,
     pub(crate) outcome: Outcome,
+}
+
+/// A request that reaches an application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LetIn {
+    pub(crate) cluster: usize,
+    /// It is the request's home.
+    pub(crate) own: bool,
+    /// It did not fit.
+    pub(crate) forced: bool,
+    pub(crate) group: usize,
+    pub(crate) caller: usize,
+    pub(crate) began: u64,
 }
 
 impl Measured {
@@ -165,6 +180,7 @@ impl Measured {
             bounces: 0,
             bounced: 0,
             forced: 0,
+            forced_away: 0,
             shed: 0,
             failed: 0,
             given_up: 0,
@@ -217,7 +233,8 @@ impl Measured {
     }
 
     /// A request reaches the application of a cluster.
-    pub(crate) fn on_let_in(&mut self, cluster: usize, forced: bool, began: u64, now: u64) {
+    pub(crate) fn on_let_in(&mut self, let_in: &LetIn, now: u64) {
+        let cluster = let_in.cluster;
         if let Some(bins) = self.series.served.get_mut(cluster) {
             count(bins, now);
         }
@@ -226,23 +243,21 @@ impl Measured {
         {
             excess.count(now);
         }
-        if self.counts(began) {
-            self.forced += u64::from(forced);
-            if let Some(served) = self.served.get_mut(cluster) {
-                *served += 1;
-            }
-        }
-    }
-
-    /// The same, for a caller whose home that is.
-    pub(crate) fn on_home(&mut self, group: usize, caller: usize, began: u64) {
-        if !self.counts(began) {
+        if !self.counts(let_in.began) {
             return;
         }
-        if let Some(home) = self.at_home.get_mut(group) {
+        self.forced += u64::from(let_in.forced);
+        self.forced_away += u64::from(let_in.forced && !let_in.own);
+        if let Some(served) = self.served.get_mut(cluster) {
+            *served += 1;
+        }
+        if !let_in.own {
+            return;
+        }
+        if let Some(home) = self.at_home.get_mut(let_in.group) {
             *home += 1;
         }
-        if let Some(caller) = self.callers.get_mut(caller) {
+        if let Some(caller) = self.callers.get_mut(let_in.caller) {
             caller.at_home += 1;
         }
     }

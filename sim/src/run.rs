@@ -67,6 +67,8 @@ pub(crate) struct Site {
 pub(crate) struct Run {
     pub(crate) scenario: Scenario,
     pub(crate) random: Random,
+    /// Of the arrivals alone, so that every scheme has the same.
+    chance: Random,
     pub(crate) now: u64,
     pub(crate) end: u64,
     pub(crate) events: Events,
@@ -115,6 +117,7 @@ fn name(cluster: usize) -> String {
 impl Run {
     fn new(scenario: &Scenario) -> Result<Self, CreationError> {
         let mut random = Random::new(scenario.seed);
+        let mut chance = Random::new(!scenario.seed);
         let names: Vec<String> = (0..scenario.clusters.len()).map(name).collect();
         let gates = scenario.scheme == Scheme::Spillway;
         let sites = scenario.clusters.iter().zip(&names).map(|(cluster, name)| {
@@ -133,7 +136,8 @@ impl Run {
             let first = processes.len();
             for _ in 0..callers.count {
                 let process = processes.len();
-                processes.push(Process::new(group, threads.len(), &mut random));
+                let max_rates = &callers.max_rates;
+                processes.push(Process::new(group, threads.len(), max_rates, &mut random));
                 for _ in 0..callers.threads {
                     let state = new_caller(&names, &callers.ladder, EPOCH, &mut random);
                     threads.push(Thread::new(process, state, random.any() % TICK));
@@ -143,7 +147,7 @@ impl Run {
             let mut source = |share, first, spread| {
                 let demand = callers.demand.clone();
                 sources.push(Source {
-                    arrivals: Arrivals::new(demand, share, callers.bursts, &mut random),
+                    arrivals: Arrivals::new(demand, share, callers.bursts, &mut chance),
                     first,
                     spread,
                 });
@@ -183,6 +187,7 @@ impl Run {
             threads,
             sources,
             random,
+            chance,
         })
     }
 
@@ -298,7 +303,7 @@ impl Run {
 
     fn next_arrival(&mut self, at: usize) {
         if let Some(source) = self.sources.get_mut(at)
-            && let Some(time) = source.arrivals.next(self.now, self.end, &mut self.random)
+            && let Some(time) = source.arrivals.next(self.now, self.end, &mut self.chance)
         {
             self.events.add(time, Event::Arrival(number(at)));
         }

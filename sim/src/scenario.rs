@@ -241,6 +241,8 @@ pub struct Callers {
     pub skew: f64,
     /// How arrivals cluster; `None`: Poisson.
     pub bursts: Option<Bursts>,
+    /// What a sidecar sends at most to each cluster of the ladder after home (`maxRate`).
+    pub max_rates: Vec<Option<Rate>>,
     /// The share of requests that may be repeated.
     pub bounceable: f64,
     /// The share of requests that never leave home.
@@ -268,6 +270,7 @@ impl Callers {
             demand,
             skew: 1.0,
             bursts: None,
+            max_rates: Vec::new(),
             bounceable: 1.0,
             never: 0.0,
             filter: true,

@@ -5,6 +5,7 @@ use spillway_core::header::{Hop, Load};
 
 use crate::endpoint::{Arrival, Phase, THREADS};
 use crate::events::Event;
+use crate::measure::LetIn;
 use crate::random::nanos;
 use crate::requests::Outcome;
 use crate::run::{Run, TICK, number};
@@ -70,11 +71,15 @@ impl Run {
                 return Some(());
             }
         }
-        self.measured
-            .on_let_in(cluster, verdict == Verdict::Force, began, self.now);
-        if cluster == home {
-            self.measured.on_home(group, process, began);
-        }
+        let let_in = LetIn {
+            cluster,
+            own: cluster == home,
+            forced: verdict == Verdict::Force,
+            group,
+            caller: process,
+            began,
+        };
+        self.measured.on_let_in(&let_in, self.now);
         let places = self.scenario.clusters.get(cluster)?.service.places;
         if server.begin(at, places, self.now) {
             self.serve(at, endpoint, cluster)?;

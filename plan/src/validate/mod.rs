@@ -106,7 +106,7 @@ pub(crate) fn all(world: &World<'_>, input: &Input) -> Accepted {
     for policy in by_age {
         let key = key_of(policy);
         accepted.ledger.policies.insert(key.clone());
-        match terms::read(world, policy) {
+        match terms::read(Some(world), policy) {
             Ok(terms) => each_service(world, policy, &key, &terms, &mut accepted),
             Err(errors) => {
                 for error in errors {
@@ -120,6 +120,11 @@ pub(crate) fn all(world: &World<'_>, input: &Input) -> Accepted {
     held::hold(world, &mut accepted);
     obstacles::find(world, &mut accepted);
     accepted
+}
+
+/// Reads a policy by itself.
+pub(crate) fn read(policy: &BurstPolicy) -> Result<Terms, Vec<String>> {
+    terms::read(None, policy)
 }
 
 fn key_of(policy: &BurstPolicy) -> String {

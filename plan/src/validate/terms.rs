@@ -35,7 +35,8 @@ impl Errors {
     }
 }
 
-pub(super) fn read(world: &World<'_>, policy: &BurstPolicy) -> Result<Terms, Vec<String>> {
+/// Without a world, capacities go by the names that are written.
+pub(super) fn read(world: Option<&World<'_>>, policy: &BurstPolicy) -> Result<Terms, Vec<String>> {
     let spec = &policy.spec;
     let mut errors = Errors::default();
     lists(spec, &mut errors);
@@ -232,7 +233,7 @@ fn amount(amount: &Amount, path: &str, errors: &mut Errors) -> Option<wire::Amou
 
 /// By cluster: one that is named goes before its fleet, and the first fleet before the others.
 fn overrides(
-    world: &World<'_>,
+    world: Option<&World<'_>>,
     capacity: &Capacity,
     errors: &mut Errors,
 ) -> BTreeMap<String, Limit> {
@@ -249,22 +250,25 @@ fn overrides(
         let limit = limit(per_endpoint.as_ref(), total.as_ref(), &path, errors);
         let (names, to) = match (cluster, fleet) {
             (Some(cluster), None) => (vec![cluster.as_str()], &mut by_cluster),
-            (None, Some(fleet)) => (
-                world
-                    .fleets
-                    .get(fleet.as_str())
-                    .cloned()
-                    .unwrap_or_default(),
-                &mut by_fleet,
-            ),
+            (None, Some(fleet)) => {
+                let members = match world {
+                    Some(world) => world.fleets.get(fleet.as_str()).cloned(),
+                    None => Some(vec![fleet.as_str()]),
+                };
+                (members.unwrap_or_default(), &mut by_fleet)
+            }
             _ => {
                 errors.add(&path, "write one of cluster and fleet");
                 continue;
             }
         };
         for name in names {
-            if let (Some(site), Some(limit)) = (world.sites.get(name), limit) {
-                to.entry(site.istio.to_owned()).or_insert(limit);
+            let known = match world {
+                Some(world) => world.sites.get(name).map(|site| site.istio),
+                None => Some(name),
+            };
+            if let (Some(known), Some(limit)) = (known, limit) {
+                to.entry(known.to_owned()).or_insert(limit);
             }
         }
     }
