@@ -92,6 +92,8 @@ pub fn plot(
         .iter()
         .flat_map(|line| &line.rates)
         .fold(1.0, |a: f64, b| a.max(*b));
+    // A third more, where the names of the lines stand.
+    let top = most * 1.35;
     let mut svg = String::new();
     let drawn = || -> Result<(), Box<dyn std::error::Error>> {
         let area = SVGBackend::with_string(&mut svg, (860, 360)).into_drawing_area();
@@ -101,12 +103,14 @@ pub fn plot(
             .margin(8)
             .x_label_area_size(34)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..scenario.length, 0.0..most * 1.05)?;
+            .build_cartesian_2d(0.0..scenario.length, 0.0..top)?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
             .x_desc("seconds")
             .y_desc("requests/s")
+            .x_label_formatter(&|seconds| format!("{seconds:.0}"))
+            .y_label_formatter(&|rate| format!("{rate:.0}"))
             .draw()?;
         for line in lines {
             let points = line.rates.iter().enumerate();
