@@ -1,4 +1,8 @@
 //! What happens next: a binary heap of events by time.
+//!
+//! To take an event and add another takes some 45 ns of the 145 that an event takes in all, so that
+//! a calendar queue could at best make a run a third quicker, and its buckets would have to fit
+//! every scenario.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

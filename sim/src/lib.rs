@@ -9,6 +9,7 @@
 mod caller_side;
 mod callers;
 mod change;
+mod deciding;
 mod demand;
 mod endpoint;
 mod events;
