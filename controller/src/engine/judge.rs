@@ -1,7 +1,7 @@
 //! How every policy and cluster is, from what was planned and what the workers report.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -15,6 +15,9 @@ use super::report::{ClusterReport, Problem, Snapshot};
 use crate::metrics::{ClusterState, PolicyState};
 use crate::observe::index::NETWORK;
 use crate::status::{self, Found, Holds, Progress, Stated};
+
+/// After this time it is said of a cluster that it does not have a change.
+const LATE: Duration = Duration::from_secs(10);
 
 /// A planner's condition.
 pub(super) fn stated(condition: &Condition) -> Stated {
@@ -117,6 +120,26 @@ pub(super) fn cluster_state(resource: &MeshCluster, found: &Found) -> ClusterSta
     }
 }
 
+/// Whether a cluster had all and has just been given something new, which is not worth a word: a
+/// change for a whole fleet would be two statuses and two events for each of its clusters.
+pub(super) fn is_on_its_way(resource: &MeshCluster, found: &Found, report: &ClusterReport) -> bool {
+    let Some(status) = &resource.status else {
+        return false;
+    };
+    let had_all = status.observed_generation == resource.metadata.generation
+        && status
+            .conditions
+            .iter()
+            .any(|it| it.type_ == "Ready" && it.status == "True");
+    let is_given = found.stated.iter().any(|it| it.reason == "InProgress");
+    had_all && is_given && is_early(report)
+}
+
+/// Whether a cluster was given something a moment ago.
+pub(super) fn is_early(report: &ClusterReport) -> bool {
+    report.behind.is_some_and(|since| since.elapsed() < LATE)
+}
+
 /// How a policy is, in one word.
 pub(super) fn policy_state(programmed: &Stated) -> PolicyState {
     match programmed.reason {
@@ -198,5 +221,54 @@ pub(super) fn found(
         system_labels: network.collect(),
         score: Some(score(report, wanted)),
         last_seen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_no_news_of_a_cluster_for_ten_seconds() {
+        let resource = |ready: &str| -> MeshCluster {
+            let resource = json!({
+                "apiVersion": "spillway.dev/v1alpha1",
+                "kind": "MeshCluster",
+                "metadata": {"name": "a", "generation": 2},
+                "spec": {"secretRef": {"namespace": "spillway-system", "name": "a"}},
+                "status": {"observedGeneration": 2, "conditions": [{
+                    "type": "Ready",
+                    "status": ready,
+                    "reason": "Applied",
+                    "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }]},
+            });
+            serde_json::from_value(resource).unwrap()
+        };
+        let now = Instant::now();
+        let report = |behind| ClusterReport {
+            ordered: 2,
+            behind,
+            ..ClusterReport::default()
+        };
+        let early = |resource: &MeshCluster, report: &ClusterReport| {
+            let found = found(resource, report, &Snapshot::default(), 1);
+            is_on_its_way(resource, &found, report)
+        };
+        assert!(early(&resource("True"), &report(Some(now))));
+        assert!(!early(&resource("True"), &report(now.checked_sub(LATE))));
+        assert!(!early(&resource("False"), &report(Some(now))));
+        let mut changed = resource("True");
+        changed.metadata.generation = Some(3);
+        assert!(!early(&changed, &report(Some(now))));
+        // What went wrong is said at once.
+        let mut failed = report(Some(now));
+        failed.failed = BTreeMap::from([("shop/worker".to_owned(), "no".to_owned())]);
+        assert!(!early(&resource("True"), &failed));
     }
 }

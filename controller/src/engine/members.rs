@@ -155,9 +155,12 @@ impl Members {
             };
             let before = self.surroundings.reports.get(name);
             let sequence = member.order(wanted.clone(), &before, since, office);
-            self.surroundings
-                .reports
-                .update(name, |report| report.ordered = sequence);
+            self.surroundings.reports.update(name, |report| {
+                report.ordered = sequence;
+                if report.applied != sequence {
+                    report.behind.get_or_insert_with(Instant::now);
+                }
+            });
         }
     }
 

@@ -198,12 +198,19 @@ impl Statuses {
         let due: Vec<_> = due.collect();
         let (publisher, metrics) = (&self.publisher, &self.metrics);
         self.policies.write(publisher, metrics, &due, leads).await?;
+        let is_on_its_way = |resource: &MeshCluster, found| {
+            judge::is_on_its_way(resource, found, report(&resource.name_any()))
+        };
         let due = clusters.iter().map(|(resource, found)| Due {
             api: Api::all(self.hub.clone()),
             seen: *resource,
             status: |old: &MeshCluster| {
-                let (before, generation) = (old.status.as_ref(), resource.metadata.generation);
-                status::cluster(before, generation, found.clone(), now)
+                let generation = resource.metadata.generation;
+                let status = status::cluster(old.status.as_ref(), generation, found.clone(), now);
+                match &old.status {
+                    Some(told) if is_on_its_way(old, found) => told.clone(),
+                    _ => status,
+                }
             },
         });
         let due: Vec<_> = due.collect();
@@ -236,7 +243,7 @@ impl Statuses {
         });
         let due: Vec<_> = due.collect();
         self.fleets.write(publisher, metrics, &due, leads).await?;
-        Ok(true)
+        Ok(!reports.values().any(judge::is_early))
     }
 }
 

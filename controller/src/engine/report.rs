@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use spillway_api::{BurstPolicy, Fleet, MeshCluster};
 use spillway_plan::Plan;
@@ -41,6 +41,8 @@ pub struct ClusterReport {
     pub reached: u64,
     /// The last intent that it has in full.
     pub applied: u64,
+    /// Since when it lacks something that it was given; none when it has all.
+    pub behind: Option<Instant>,
     /// Policies that it could not be given, by `NAMESPACE/NAME`, and why.
     pub failed: BTreeMap<String, String>,
     /// Policies whose plugins wait for the filter's image, by `NAMESPACE/NAME`, and why.

@@ -330,6 +330,9 @@ impl Worker {
             if is_whole {
                 report.applied = order.sequence;
             }
+            if report.applied == report.ordered {
+                report.behind = None;
+            }
             report.last_seen = Some(SystemTime::now());
         });
         if !can_be_whole {

@@ -7,10 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use spillway_api::MeshCluster;
+use spillway_controller::engine::Options;
 
-use crate::world::{World, policies, policy};
+use crate::world::{PATIENCE, World, impatient, policies, policy};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_carried_out_is_said_and_disturbs_nothing() -> Result<()> {
@@ -52,6 +55,37 @@ async fn what_cannot_be_carried_out_is_said_and_disturbs_nothing() -> Result<()>
     for cluster in ["a", "b"] {
         engine.settled(cluster).await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_no_news_of_clusters_that_take_it() -> Result<()> {
+    let world = World::start(&["a", "b"]).await?;
+    let proxy = world.cluster("b").fault_proxy().await?;
+    let options = Options {
+        deadline: PATIENCE,
+        ..impatient()
+    };
+    let engine = world.engine_with(options).await?;
+    world.attach("a").await?;
+    world.attach_behind("b", &proxy).await?;
+    world.policy("a", "b", "7735/s").await?;
+    let all = ["True", "Programmed", "all of 2 clusters"];
+    world.told("worker", "Programmed", all).await?;
+    let applied = ["True", "Applied", ""];
+    world.told_of_cluster("b", "Ready", applied).await?;
+    engine.settled("b").await?;
+    let clusters: Api<MeshCluster> = Api::all(world.client("hub"));
+    let before = clusters.get("b").await?.resource_version();
+
+    // One takes its time, which only the policy tells.
+    proxy.hang();
+    world.policy("a", "b", "7736/s").await?;
+    let some = ["False", "Pending", "1 of 2"];
+    world.told("worker", "Programmed", some).await?;
+    proxy.resume();
+    world.told("worker", "Programmed", all).await?;
+    assert_eq!(clusters.get("b").await?.resource_version(), before);
     Ok(())
 }
 
