@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -20,6 +21,7 @@ use spillway_controller::engine::write::FIELD_MANAGER;
 use spillway_controller::metrics::Peer;
 use spillway_controller::observe::kinds::Kind;
 
+use crate::fleet::AT_ONCE;
 use crate::members::{BARE, ELSEWHERE, Members, NAMESPACE};
 
 /// A connection to each member.
@@ -39,9 +41,12 @@ impl BareClient {
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
             let calls = Calls::new(&Arc::default(), Peer::Member);
-            anyhow::Ok(client::shared(&config, calls)?)
+            let client = client::shared(&config, calls)?;
+            client.apiserver_version().await?;
+            anyhow::Ok(client)
         });
-        let clients = try_join_all(clients).await?;
+        let clients = stream::iter(clients).buffered(AT_ONCE);
+        let clients: Vec<Client> = clients.try_collect().await?;
         let first = clients.first().context("no members")?;
         let there = plugins(first, NAMESPACE)
             .list(&ListParams::default())
@@ -63,7 +68,7 @@ impl BareClient {
             members: clients,
             plugins: plugins.collect(),
         };
-        // The first write creates them, and the connections are made.
+        // The first write creates them.
         this.write(members, 0).await?;
         Ok(this)
     }

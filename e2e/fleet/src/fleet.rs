@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use spillway_api::{BurstPolicy, MeshCluster};
@@ -18,10 +18,10 @@ use crate::members::{CONTROLLER, Members, NAMESPACE};
 
 const SYSTEM: &str = "spillway-system";
 const POLICY: &str = "worker";
-/// Objects that are created on the hub at the same time.
-const AT_ONCE: usize = 16;
+/// Objects that are created on the hub, and connections that are made, at the same time.
+pub(crate) const AT_ONCE: usize = 16;
 const APPLIED_WITHIN: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Everything that is measured; all of it ends when this is dropped.
 pub struct Fleet {
@@ -32,6 +32,8 @@ pub struct Fleet {
     _registry: Registry,
     /// The controller's memory before it knew a cluster, in bytes.
     pub(crate) memory_alone: u64,
+    /// How long it took until the controller was at rest again, with all members.
+    pub(crate) attached: Duration,
     /// How long it took from the policy until all members had all of it.
     pub(crate) first: Vec<Duration>,
 }
@@ -59,6 +61,9 @@ impl Fleet {
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--image={image}"),
             format!("--insecure-registries={}", registry.address()),
+            // All API servers share the processors of this machine, and may take longer to
+            // answer than those of clusters do.
+            "--call-timeout=30s".to_owned(),
         ];
         let log = clusters.folder().join("controller.log");
         let mut controller = Controller::start(&arguments, log)?;
@@ -69,10 +74,13 @@ impl Fleet {
             members,
             clusters,
             _registry: registry,
+            attached: Duration::ZERO,
             first: Vec::new(),
         };
+        let began = Instant::now();
         this.attach().await?;
-        this.controller.quiet().await?;
+        this.reached().await?;
+        this.attached = began.elapsed();
         let began = SystemTime::now();
         this.set_rate(1).await?;
         this.first = this.members.written(CONTROLLER, 2, began).await?;
@@ -101,6 +109,22 @@ impl Fleet {
             Ok(())
         });
         attached.buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Waits until every member answers the controller, by the statuses, and all is at rest.
+    async fn reached(&mut self) -> Result<()> {
+        let resources: Api<MeshCluster> = Api::all(self.hub()?);
+        let began = Instant::now();
+        loop {
+            let all = resources.list(&ListParams::default()).await?;
+            let away = all.iter().filter(|it| !is_reachable(it)).count();
+            if away == 0 {
+                return self.controller.quiet().await;
+            }
+            let late = began.elapsed() > APPLIED_WITHIN;
+            ensure!(!late, "{away} members do not answer the controller");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Changes the one threshold of the one policy.
@@ -152,6 +176,12 @@ impl Fleet {
         let hub = self.clusters.cluster("hub").context("no hub")?;
         hub.client(User::admin())
     }
+}
+
+fn is_reachable(cluster: &MeshCluster) -> bool {
+    let status = cluster.status.iter();
+    let mut conditions = status.flat_map(|status| &status.conditions);
+    conditions.any(|it| it.type_ == "Reachable" && it.status == "True")
 }
 
 async fn prepare(hub: &Cluster) -> Result<()> {

@@ -46,6 +46,8 @@ pub async fn changes(fleet: &mut Fleet, rounds: usize) -> Result<Changes> {
         let cpu = fleet.controller.cpu_time()?.saturating_sub(cpu);
         let requests = since(&requests, fleet.members.requests(CONTROLLER).await?);
         let bare = bare.write(&fleet.members, 1 + round).await?;
+        let (ours, its) = (at(&controller, 1.0), at(&bare, 1.0));
+        eprintln!("round {round} of {rounds}: {ours:?}, the bare client {its:?}");
         if round > 0 {
             changes.controller.push(controller);
             changes.bare.push(bare);
@@ -89,6 +91,8 @@ pub fn report(
     let mut report = Report::new("fleet")?;
     let clusters = number(fleet.members.count());
     report.add(Row::new("clusters", clusters, "clusters"));
+    let attached = milliseconds(fleet.attached);
+    report.add(Row::new("attached", attached, "ms"));
     let first = &fleet.first;
     for (name, part) in PARTS {
         let row = format!("first/{name}");

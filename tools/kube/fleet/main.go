@@ -95,6 +95,7 @@ func run() error {
 		models:      models(),
 		seeds:       seeds,
 		counts:      newCounts(*count),
+		turns:       newTurns(),
 	}
 	answer := ready{Authority: string(certificate), Members: make([]string, *count)}
 	var group errgroup.Group

@@ -56,6 +56,7 @@ type surroundings struct {
 	etcd   clientv3.Config
 	seeds  []seed
 	counts *counts
+	turns  turns
 	models common.OpenAPIV3Config
 }
 
@@ -136,7 +137,7 @@ func (s *surroundings) server(number int, listener net.Listener) (*genericapiser
 	generic.OpenAPIV3Config = &models
 	generic.SkipOpenAPIInstallation = true
 	generic.BuildHandlerChainFunc = func(handler http.Handler, config *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(s.counts.of(number, handler), config)
+		return genericapiserver.DefaultBuildHandlerChain(s.counts.of(number, s.turns.of(handler)), config)
 	}
 
 	config := apiserver.Config{
