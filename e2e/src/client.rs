@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -154,6 +154,13 @@ impl Answer {
     #[must_use]
     pub fn served_by(&self) -> Option<&str> {
         self.header(crate::app::SERVED_BY)
+    }
+
+    /// When the request arrived at the application, where that is one of this process.
+    #[must_use]
+    pub fn arrived(&self) -> Option<Instant> {
+        let nanos = self.header(crate::app::ARRIVED)?.parse().ok()?;
+        crate::app::origin().checked_add(Duration::from_nanos(nanos))
     }
 
     /// gRPC's status, from the trailers or, when there is no body, the headers.

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use spillway_e2e::analysis::{max_excess_outside, utilisation};
-use spillway_e2e::canary::Canary;
+use spillway_e2e::analysis::{Span, max_excess, utilisation};
 use spillway_e2e::client::Call;
 use spillway_e2e::load::{Load, Outcome, Running};
 use spillway_e2e::mesh::{GENERATION, Mesh, MeshBuilder};
@@ -16,9 +15,6 @@ use spillway_e2e::topology::{EndpointSpec, ProxyOptions, Service};
 use spillway_e2e::{Configuration, artefacts};
 
 const OFFERED: f64 = 150.0;
-
-/// What the gate keeps back for requests that are delivered closer together than they passed it.
-const DELIVERY: Duration = Duration::from_millis(5);
 
 /// A change is in force within this time.
 const TAKEN: Duration = Duration::from_secs(1);
@@ -92,21 +88,20 @@ impl Stretch {
 
 /// Judges each stretch from a second after its change, and windows over each change by the larger
 /// of both limits.
-fn judge(home: &[Instant], stretches: &[Stretch], end: Instant, canary: &Canary) -> Result<()> {
-    let stalls = canary.stalls();
+fn judge(outcome: &Outcome, stretches: &[Stretch], end: Instant) -> Result<()> {
+    let decided = outcome.decided("primary");
+    let home: Vec<_> = decided.iter().map(|span| span.to).collect();
     let within = |from: Instant, to: Instant, rate: f64| -> Result<f64> {
-        let served: Vec<_> = home
-            .iter()
-            .copied()
-            .filter(|at| (from..to).contains(at))
-            .collect();
-        let excess = max_excess_outside(&served, rate, &stalls).context("nothing was served")?;
-        Ok(excess.requests)
+        let inside = |span: &&Span| span.from >= from && span.to < to;
+        let inside: Vec<_> = decided.iter().filter(inside).copied().collect();
+        Ok(max_excess(&inside, rate)
+            .context("nothing was served")?
+            .requests)
     };
     for (at, stretch) in stretches.iter().enumerate() {
         let next = stretches.get(at + 1);
         let (from, to) = (stretch.from + TAKEN, next.map_or(end, |next| next.from));
-        let used = utilisation(home, from, to, stretch.rate);
+        let used = utilisation(&home, from, to, stretch.rate);
         let excess = within(from, to, stretch.rate)?;
         let tolerance = stretch.tolerance();
         println!(
@@ -138,7 +133,6 @@ fn judge(home: &[Instant], stretches: &[Stretch], end: Instant, canary: &Canary)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_limit_holds_within_a_second_and_loses_nothing() -> Result<()> {
     let mut mesh = two_clusters("50/s")?.start().await?;
-    let canary = Canary::start(DELIVERY);
     let running = load(&mesh, 41)?;
     let mut stretches = Vec::new();
     for (rate, text) in [(50.0, "50/s"), (100.0, "100/s"), (30.0, "30/s")] {
@@ -153,8 +147,7 @@ async fn a_new_limit_holds_within_a_second_and_loses_nothing() -> Result<()> {
         wait_for_more(&mesh, "primary", (4.0 * rate) as usize).await?;
     }
     let end = Instant::now();
-    stop(running).await?;
-    judge(&mesh.arrivals("primary"), &stretches, end, &canary)
+    judge(&stop(running).await?, &stretches, end)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +230,6 @@ async fn a_bad_configuration_changes_nothing_is_counted_and_logged_once() -> Res
     let mut mesh = two_clusters("50/s")?.start().await?;
     let generation = mesh.apply(&policies("50/s", 1)).await?;
     mesh.wait_generation(generation).await?;
-    let canary = Canary::start(DELIVERY);
     let running = load(&mesh, 43)?;
     let from = Instant::now();
     let kinds = bad(Side::Client).len();
@@ -258,13 +250,13 @@ async fn a_bad_configuration_changes_nothing_is_counted_and_logged_once() -> Res
     }
     wait_for_more(&mesh, "primary", 50).await?;
     let end = Instant::now();
-    stop(running).await?;
+    let outcome = stop(running).await?;
     let limit = [Stretch {
         from,
         rate: 50.0,
         endpoints: 1.0,
     }];
-    judge(&mesh.arrivals("primary"), &limit, end, &canary)?;
+    judge(&outcome, &limit, end)?;
     for sidecar in mesh.sidecars() {
         let lines = complaints(sidecar);
         assert_eq!(lines.len(), kinds, "{}: {lines:#?}", sidecar.name());
@@ -327,7 +319,6 @@ async fn the_limit_follows_the_number_of_endpoints() -> Result<()> {
     const RATE: f64 = 60.0;
     let host = Service::worker().host;
     let mut mesh = two_clusters("60/s")?.start().await?;
-    let canary = Canary::start(DELIVERY);
     let running = load(&mesh, 44)?;
     let mut judged = Vec::new();
     for endpoints in [1_u32, 3, 2] {
@@ -348,11 +339,11 @@ async fn the_limit_follows_the_number_of_endpoints() -> Result<()> {
             rate: RATE,
             endpoints: f64::from(endpoints),
         };
-        judged.push((mesh.arrivals("primary"), stretch, end));
+        judged.push((stretch, end));
     }
-    stop(running).await?;
-    for (home, stretch, end) in judged {
-        judge(&home, &[stretch], end, &canary)?;
+    let outcome = stop(running).await?;
+    for (stretch, end) in judged {
+        judge(&outcome, &[stretch], end)?;
     }
     Ok(())
 }

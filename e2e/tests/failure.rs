@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use spillway_e2e::analysis::{count_between, max_excess_outside, utilisation};
+use spillway_e2e::analysis::{count_between, max_excess, utilisation};
 use spillway_e2e::artefacts;
-use spillway_e2e::canary::Canary;
 use spillway_e2e::load::{Load, Outcome, Reply, Running};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::{Policies, Policy, Rung};
@@ -17,9 +16,6 @@ use spillway_e2e::topology::{OutlierDetection, ProxyOptions, Service};
 const CAPACITY: f64 = 50.0;
 const BURST: f64 = 15.0;
 const OFFERED: f64 = 150.0;
-
-/// What the gate keeps back for requests that are delivered closer together than they passed it.
-const DELIVERY: Duration = Duration::from_millis(5);
 
 /// Failures are noticed and forgotten faster than in production.
 fn service() -> Service {
@@ -80,7 +76,6 @@ async fn wait_for_more(mesh: &Mesh, cluster: &str, requests: usize) -> Result<()
 async fn outage(on_exhausted: &'static str, seed: u64) -> Result<()> {
     let policy = policy(&["burst"]).with(|policy| policy.on_exhausted = Some(on_exhausted));
     let mut mesh = mesh(&["primary", "burst"], policy)?.start().await?;
-    let canary = Canary::start(DELIVERY);
     let running = load(&mesh, seed, OFFERED, 60)?;
     wait_for_more(&mesh, "burst", 100).await?;
     mesh.kill_cluster("burst").await;
@@ -105,7 +100,7 @@ async fn outage(on_exhausted: &'static str, seed: u64) -> Result<()> {
     assert!(lost <= 10, "{lost} requests lost");
     if on_exhausted == "Shed" {
         assert!(shed > 50, "{shed} were shed");
-        let excess = max_excess_outside(&home, CAPACITY, &canary.stalls()).context("served")?;
+        let excess = max_excess(&outcome.decided("primary"), CAPACITY).context("served")?;
         assert!(excess.requests <= BURST, "{excess:?}");
     } else {
         assert_eq!(shed, 0);
@@ -162,22 +157,20 @@ async fn a_rung_takes_no_more_than_its_maximum_rate() -> Result<()> {
         }];
     });
     let mesh = mesh(&["primary", "burst"], policy)?.start().await?;
-    let canary = Canary::start(DELIVERY);
     let running = load(&mesh, 36, OFFERED, 8)?;
     let started = running.started();
     let outcome = running.finish().await?;
     all_answered(&outcome);
     let away = mesh.arrivals("burst");
-    // A second's worth may go at once; one more is late on the way from the caller.
-    let tolerance = MOST + 1.0;
-    let excess = max_excess_outside(&away, MOST, &canary.stalls()).context("served")?;
+    // A second's worth may go at once.
+    let excess = max_excess(&outcome.decided("burst"), MOST).context("served")?;
     let (from, to) = (
         started + Duration::from_secs(2),
         started + Duration::from_secs(8),
     );
     let used = utilisation(&away, from, to, MOST);
     println!("{used:.3} of the maximum, {:.1} above it", excess.requests);
-    assert!(excess.requests <= tolerance, "{excess:?}");
+    assert!(excess.requests <= MOST, "{excess:?}");
     // The rest comes home, where it is served beyond the capacity.
     assert!(used > 0.9, "{used:.3} of the maximum rate");
     Ok(())

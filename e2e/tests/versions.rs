@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use spillway_e2e::analysis::max_excess_outside;
+use spillway_e2e::analysis::max_excess;
 use spillway_e2e::app::grpc::{self, GrpcCall};
 use spillway_e2e::artefacts;
-use spillway_e2e::canary::Canary;
 use spillway_e2e::client::{Call, HttpClient, Target};
 use spillway_e2e::load::{Load, Outcome};
 use spillway_e2e::mesh::{HOURLY, Mesh, MeshBuilder};
@@ -111,10 +110,8 @@ async fn limits(mesh: &Mesh) -> Result<()> {
     let load = Load::new(11)
         .target(1.0, mesh.target("shop")?)
         .step(3.0 * CAPACITY, Duration::from_secs(4));
-    let canary = Canary::start(Duration::from_millis(5));
-    run(mesh, load).await?;
-    let excess = max_excess_outside(&mesh.arrivals("primary"), CAPACITY, &canary.stalls())
-        .context("nothing was served")?;
+    let outcome = run(mesh, load).await?;
+    let excess = max_excess(&outcome.decided("primary"), CAPACITY).context("nothing was served")?;
     assert!(excess.requests <= BURST, "{excess:?}");
     let (burst, at_once) = (mesh.count("burst"), served_at(mesh, "1"));
     println!("{excess:?}; burst served {burst}, {at_once} of them without a bounce");

@@ -171,8 +171,8 @@ impl CallerPolicy {
             returned: false,
             shed: false,
         };
-        // The clock of the last tick: at most 100 ms more of the rate at once, and no crossing.
-        let now = slot.now.get();
+        // By the tick's clock, up to a tick's worth more would go at once.
+        let now = slot.read_clock();
         let (verdict, stored) = key.update(|bucket: Gate| {
             let (next, verdict) = bucket.decide(&capacity, now, ask);
             ((verdict == Verdict::Admit).then_some(next), verdict)

@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{Behaviour, InFlight, SERVED_BY, Served, State, grpc, ws};
+use super::{ARRIVED, Behaviour, InFlight, SERVED_BY, Served, State, grpc, origin, ws};
 use crate::body::{self, Body};
 use crate::client::{Call, HttpClient};
 use crate::locks::locked;
@@ -67,7 +67,7 @@ async fn handle(
 
     if ws::is_upgrade(&request) {
         let mut response = ws::accept(request, in_flight);
-        add_headers(&mut response, &state, &behaviour, &served.headers);
+        add_headers(&mut response, &state, &behaviour, &served);
         state.record(served);
         return Ok(response);
     }
@@ -77,7 +77,7 @@ async fn handle(
         .map(|kind| kind.as_bytes().to_vec());
     if kind.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
         let mut response = grpc::serve(request, Arc::clone(&behaviour), in_flight);
-        add_headers(&mut response, &state, &behaviour, &served.headers);
+        add_headers(&mut response, &state, &behaviour, &served);
         state.record(served);
         return Ok(response);
     }
@@ -87,11 +87,13 @@ async fn handle(
     } else {
         served
     };
-    let (headers, path) = (served.headers.clone(), served.path.clone());
     let head = served.method == Method::HEAD;
-    state.record(served);
+    state.record(served.clone());
     let relayed = match &behaviour.relay {
-        Some(target) => HttpClient::new(target).call(&Call::get(&path)).await.ok(),
+        Some(target) => HttpClient::new(target)
+            .call(&Call::get(&served.path))
+            .await
+            .ok(),
         None => None,
     };
     if !behaviour.service_time.is_zero() {
@@ -117,7 +119,7 @@ async fn handle(
     };
     let status = StatusCode::from_u16(behaviour.status);
     *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    add_headers(&mut response, &state, &behaviour, &headers);
+    add_headers(&mut response, &state, &behaviour, &served);
     if let Some(relayed) = relayed {
         for (name, value) in &relayed.headers {
             // These two describe the other body.
@@ -152,7 +154,7 @@ fn add_headers(
     response: &mut Response<Body>,
     state: &State,
     behaviour: &Behaviour,
-    request: &HeaderMap,
+    request: &Served,
 ) {
     let mut add = |name: &str, value: &[u8]| {
         let name = hyper::header::HeaderName::from_bytes(name.as_bytes());
@@ -162,11 +164,13 @@ fn add_headers(
         }
     };
     add(SERVED_BY, state.cluster.as_bytes());
+    let arrived = request.at.saturating_duration_since(origin());
+    add(ARRIVED, arrived.as_nanos().to_string().as_bytes());
     for (name, value) in &behaviour.headers {
         add(name, value.as_bytes());
     }
     for name in &behaviour.pass_on {
-        if let Some(value) = request.get(name) {
+        if let Some(value) = request.headers.get(name) {
             add(name, value.as_bytes());
         }
     }

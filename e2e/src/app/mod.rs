@@ -11,7 +11,7 @@ pub mod ws;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -25,6 +25,16 @@ use crate::locks::locked;
 
 /// The header in which an application names its cluster.
 pub const SERVED_BY: &str = "x-served-by";
+
+/// The header in which an application says when the request arrived, as only this process reads
+/// it: nanoseconds of [`origin`].
+pub(crate) const ARRIVED: &str = "x-arrived";
+
+/// Where the nanoseconds of [`ARRIVED`] begin.
+pub(crate) fn origin() -> Instant {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *ORIGIN
+}
 
 /// How an application answers; can be changed while it runs.
 #[derive(Clone, Debug)]
@@ -181,6 +191,8 @@ impl App {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn start(cluster: &str, address: SocketAddr, options: AppOptions) -> Result<Self> {
+        // Before any request.
+        let _ = origin();
         let state = Arc::new(State {
             cluster: cluster.to_owned(),
             keep_headers: options.keep_headers,

@@ -6,6 +6,8 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use hyper::HeaderMap;
 
+use crate::analysis::Span;
+
 /// What became of one request.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -23,6 +25,8 @@ pub struct Reply {
     pub grpc_status: Option<u16>,
     /// The cluster whose application answered.
     pub served_by: Option<String>,
+    /// When it arrived at that application.
+    pub arrived: Option<Instant>,
     /// Those headers of the answer that were to be kept.
     pub headers: HeaderMap,
     /// Why there was no answer.
@@ -46,6 +50,7 @@ impl Reply {
             status: 0,
             grpc_status: None,
             served_by: None,
+            arrived: None,
             headers: HeaderMap::new(),
             error: None,
         };
@@ -54,6 +59,7 @@ impl Reply {
                 reply.status = answer.status.as_u16();
                 reply.grpc_status = answer.grpc_status();
                 reply.served_by = answer.served_by().map(ToOwned::to_owned);
+                reply.arrived = answer.arrived();
                 for name in keep {
                     for value in answer.headers.get_all(*name) {
                         reply.headers.append(*name, value.clone());
@@ -117,6 +123,19 @@ impl Outcome {
             .iter()
             .filter(|reply| reply.served_by.as_deref() == Some(cluster));
         served.count()
+    }
+
+    /// When it was decided that each of the requests goes to this cluster's applications.
+    #[must_use]
+    pub fn decided(&self, cluster: &str) -> Vec<Span> {
+        let served = self.replies.iter();
+        served
+            .filter(|reply| reply.served_by.as_deref() == Some(cluster))
+            .filter_map(|reply| {
+                let (from, to) = (reply.intended, reply.arrived?);
+                Some(Span { from, to })
+            })
+            .collect()
     }
 
     /// Replies that are not [`Reply::is_ok`].
