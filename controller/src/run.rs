@@ -46,7 +46,7 @@ pub fn render(settings: &Settings, tokens: &Path, from: &Path, to: &Path) -> Res
     let place = || format!("--tokens {}", tokens.display());
     let text = fs::read_to_string(tokens).with_context(place)?;
     let tokens: Tokens = text.parse().with_context(place)?;
-    let input = source::read(from, settings.mesh(tokens))?;
+    let input = source::read([from], settings.mesh.with(tokens))?;
     let plan = spillway_plan::plan(&input);
     for (policy, report) in &plan.policies {
         for condition in &report.conditions {
@@ -200,7 +200,7 @@ async fn work(
     let settle = settle(settings.clone(), found, mesh);
     let _mesh = AbortOnDropHandle::new(tokio::spawn(settle));
     let images = Images::new(settings.registries(), settings.call_timeout);
-    let url = settings.image.url().to_owned();
+    let url = settings.mesh.image.url().to_owned();
     let _image = AbortOnDropHandle::new(tokio::spawn(async move {
         image::follow(images, &url, IMAGE, &metrics, told).await;
     }));
@@ -255,7 +255,7 @@ async fn settle(
 ) {
     loop {
         if let Some(found) = tokens.borrow_and_update().clone() {
-            mesh.send_replace(Some(settings.mesh(found.kept.tokens)));
+            mesh.send_replace(Some(settings.mesh.with(found.kept.tokens)));
         }
         if tokens.changed().await.is_err() {
             return;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser};
 use spillway_plan::settings::{Image, Mesh, PrefixHeader, Tokens};
 
 use crate::image::Registries;
@@ -17,13 +17,9 @@ use crate::serve::{Format, known_level};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "spillway-controller", version)]
 pub struct Settings {
-    /// The filter's image, oci://REGISTRY/NAME@sha256:DIGEST
-    #[arg(long, env = "SPILLWAY_IMAGE", value_name = "URL", value_parser = image)]
-    pub image: Image,
-
-    /// A Secret with credentials for its registry, in every namespace that gets a filter
-    #[arg(long, env = "SPILLWAY_IMAGE_PULL_SECRET", value_name = "NAME", value_parser = object_name)]
-    pub image_pull_secret: Option<String>,
+    /// What plans are made with
+    #[command(flatten)]
+    pub mesh: MeshSettings,
 
     /// A .dockerconfigjson file with the controller's own credentials for registries
     #[arg(long, env = "SPILLWAY_REGISTRY_CREDENTIALS", value_name = "FILE")]
@@ -41,22 +37,6 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub insecure_registries: Vec<String>,
-
-    /// Istio's root namespace, whose plugins reach every proxy
-    #[arg(long, env = "SPILLWAY_ROOT_NAMESPACE", value_name = "NAME", default_value = "istio-system", value_parser = label)]
-    pub root_namespace: String,
-
-    /// What the names of services end with
-    #[arg(long, env = "SPILLWAY_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local", value_parser = object_name)]
-    pub cluster_domain: String,
-
-    /// The header by which requests and answers tell the cluster that serves them
-    #[arg(long, env = "SPILLWAY_PREFIX_HEADER", value_name = "HEADER", value_parser = prefix_header)]
-    pub prefix_header: Option<PrefixHeader>,
-
-    /// Sidecars are injected in namespaces without a label too (Istio's enableNamespacesByDefault)
-    #[arg(long, env = "SPILLWAY_INJECT_BY_DEFAULT")]
-    pub inject_by_default: bool,
 
     /// The namespace of the controller's own objects: its Lease, the mesh's tokens, and in members
     /// the claim
@@ -153,10 +133,38 @@ pub struct Settings {
     pub tokens: Option<PathBuf>,
 }
 
-impl Settings {
-    /// What plans are made with.
+/// What plans are made with, but for the mesh's tokens.
+#[derive(Clone, Debug, Args)]
+pub struct MeshSettings {
+    /// The filter's image, oci://REGISTRY/NAME@sha256:DIGEST
+    #[arg(long, env = "SPILLWAY_IMAGE", value_name = "URL", value_parser = image)]
+    pub image: Image,
+
+    /// A Secret with credentials for its registry, in every namespace that gets a filter
+    #[arg(long, env = "SPILLWAY_IMAGE_PULL_SECRET", value_name = "NAME", value_parser = object_name)]
+    pub image_pull_secret: Option<String>,
+
+    /// Istio's root namespace, whose plugins reach every proxy
+    #[arg(long, env = "SPILLWAY_ROOT_NAMESPACE", value_name = "NAME", default_value = "istio-system", value_parser = label)]
+    pub root_namespace: String,
+
+    /// What the names of services end with
+    #[arg(long, env = "SPILLWAY_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local", value_parser = object_name)]
+    pub cluster_domain: String,
+
+    /// The header by which requests and answers tell the cluster that serves them
+    #[arg(long, env = "SPILLWAY_PREFIX_HEADER", value_name = "HEADER", value_parser = prefix_header)]
+    pub prefix_header: Option<PrefixHeader>,
+
+    /// Sidecars are injected in namespaces without a label too (Istio's enableNamespacesByDefault)
+    #[arg(long, env = "SPILLWAY_INJECT_BY_DEFAULT")]
+    pub inject_by_default: bool,
+}
+
+impl MeshSettings {
+    /// The mesh, with its tokens.
     #[must_use]
-    pub fn mesh(&self, tokens: Tokens) -> Mesh {
+    pub fn with(&self, tokens: Tokens) -> Mesh {
         Mesh {
             image: self.image.clone(),
             image_pull_secret: self.image_pull_secret.clone(),
@@ -167,7 +175,9 @@ impl Settings {
             inject_by_default: self.inject_by_default,
         }
     }
+}
 
+impl Settings {
     /// How registries are reached.
     #[must_use]
     pub fn registries(&self) -> Registries {
@@ -258,7 +268,7 @@ mod tests {
         assert_eq!(settings.abandon_after, Duration::from_secs(60));
         assert!(settings.admin.ip().is_loopback());
         let tokens = Tokens::try_from(vec!["a-token-of-the-mesh".to_owned()]).unwrap();
-        let mesh = settings.mesh(tokens);
+        let mesh = settings.mesh.with(tokens);
         assert_eq!(
             (mesh.root_namespace.as_str(), mesh.domain.as_str()),
             ("istio-system", "cluster.local")

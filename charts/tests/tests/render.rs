@@ -79,11 +79,11 @@ fn the_controller_takes_the_arguments_that_the_chart_gives_it() -> Result<()> {
         let settings = Settings::try_parse_from(program.into_iter().chain(arguments))?;
         if case == "controller-least" {
             // What the chart does not ask for is as the controller has it by itself.
-            let image = format!("--image={}", settings.image.url());
+            let image = format!("--image={}", settings.mesh.image.url());
             let plain = Settings::try_parse_from(["spillway-controller", &image])?;
             assert_eq!(format!("{settings:?}"), format!("{plain:?}"));
         } else {
-            assert!(settings.inject_by_default && settings.allow_exec);
+            assert!(settings.mesh.inject_by_default && settings.allow_exec);
             assert_eq!(settings.discover, ["mesh"]);
         }
     }

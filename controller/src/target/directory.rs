@@ -7,7 +7,7 @@
 //!
 //! There is no order of writes here: who applies the files chooses it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,25 +37,75 @@ pub struct Written {
     pub removed: usize,
 }
 
+/// A file that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What stands there; nothing where there is no such file.
+    pub before: Option<String>,
+    /// What should stand there; nothing where it is to go.
+    pub after: Option<String>,
+}
+
 /// Writes a plan, a folder for every control plane. Control planes that are not in the plan are
 /// left as they are.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn write(target: &Path, plan: &Plan) -> Result<Written, FileError> {
-    let mut all = Written::default();
-    for (name, wanted) in &plan.control_planes {
+    for name in plan.control_planes.keys() {
         let folder = target.join(name);
         fs::create_dir_all(&folder).map_err(at(&folder))?;
-        let written = control_plane(&folder, wanted)?;
-        all.written += written.written;
-        all.removed += written.removed;
+    }
+    let mut all = Written::default();
+    for Change { path, after, .. } in changes(target, plan)? {
+        match after {
+            Some(text) => {
+                put(&path, &text)?;
+                all.written += 1;
+            }
+            None => {
+                fs::remove_file(&path).map_err(at(&path))?;
+                all.removed += 1;
+            }
+        }
     }
     Ok(all)
 }
 
-fn control_plane(folder: &Path, wanted: &ControlPlane) -> Result<Written, FileError> {
-    let mut done = Written::default();
+/// What [`write`] would do, in the order of the files.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn changes(target: &Path, plan: &Plan) -> Result<Vec<Change>, FileError> {
+    let mut changes = Vec::new();
+    for (name, wanted) in &plan.control_planes {
+        let files = control_plane(&target.join(name), wanted)?;
+        for (path, after) in files {
+            let before = match fs::read_to_string(&path) {
+                Ok(text) => Some(text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(at(&path)(error)),
+            };
+            if before != after {
+                changes.push(Change {
+                    path,
+                    before,
+                    after,
+                });
+            }
+        }
+    }
+    Ok(changes)
+}
+
+/// What should stand in the files of a control plane, nothing in those that are to go.
+fn control_plane(
+    folder: &Path,
+    wanted: &ControlPlane,
+) -> Result<BTreeMap<PathBuf, Option<String>>, FileError> {
+    let mut files = BTreeMap::new();
     let mut actual = read(folder)?;
     // A change of a rule is made in two steps, of which files need the last only.
     for _ in 0..3 {
@@ -65,42 +115,37 @@ fn control_plane(folder: &Path, wanted: &ControlPlane) -> Result<Written, FileEr
                     let path = path(folder, &key, ".yaml");
                     actual.retain(|other| Key::of(other).as_ref() != Some(&key));
                     let object = without_version(object);
-                    done.written += usize::from(put(&path, &object)?);
+                    let text = text(&path, &object)?;
+                    files.insert(path, Some(text));
                     actual.push(object);
                 }
                 Action::Delete { key, .. } => {
-                    let path = path(folder, &key, ".yaml");
-                    fs::remove_file(&path).map_err(at(&path))?;
+                    files.insert(path(folder, &key, ".yaml"), None);
                     actual.retain(|other| Key::of(other).as_ref() != Some(&key));
-                    done.removed += 1;
                 }
                 Action::Replace { .. } => {}
             }
         }
     }
-    let mut merged = BTreeSet::new();
-    for edit in wanted.edits.iter().filter(|edit| !edit.policies.is_empty()) {
-        let Some(key) = Key::of(&edit.after) else {
-            continue;
-        };
-        let path = path(folder, &key, MERGED);
-        done.written += usize::from(put(&path, &without_version(edit.after.clone()))?);
-        merged.insert(path);
-    }
-    for path in manifests(folder).map_err(at(folder))? {
-        let is_merged = path.to_string_lossy().ends_with(MERGED);
-        if is_merged && !merged.contains(&path) {
-            fs::remove_file(&path).map_err(at(&path))?;
-            done.removed += 1;
+    for path in manifests_of(folder)? {
+        if path.to_string_lossy().ends_with(MERGED) {
+            files.insert(path, None);
         }
     }
-    Ok(done)
+    for edit in wanted.edits.iter().filter(|edit| !edit.policies.is_empty()) {
+        if let Some(key) = Key::of(&edit.after) {
+            let path = path(folder, &key, MERGED);
+            let text = text(&path, &without_version(edit.after.clone()))?;
+            files.insert(path, Some(text));
+        }
+    }
+    Ok(files)
 }
 
 /// The objects in the files of a control plane, but for users'.
 fn read(folder: &Path) -> Result<Vec<Value>, FileError> {
     let mut objects = Vec::new();
-    for path in manifests(folder).map_err(at(folder))? {
+    for path in manifests_of(folder)? {
         let text = fs::read_to_string(&path).map_err(at(&path))?;
         let object: Value = serde_saphyr::from_str(&text).map_err(|error| FileError {
             path: path.clone(),
@@ -131,6 +176,14 @@ pub(super) fn manifests(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// As [`manifests`]; none of a folder that is not there yet.
+fn manifests_of(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    match manifests(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found.map_err(at(folder)),
+    }
+}
+
 /// Kubernetes' names have no slash, so that they are good names of files.
 fn path(folder: &Path, key: &Key, end: &str) -> PathBuf {
     let kind = key.kind().map_or("", |kind| kind.kind).to_lowercase();
@@ -138,16 +191,16 @@ fn path(folder: &Path, key: &Key, end: &str) -> PathBuf {
     folder.join(&key.namespace).join(name)
 }
 
-/// Writes an object, unless it stands there already; whole or not at all.
-fn put(path: &Path, object: &Value) -> Result<bool, FileError> {
-    let folder = path.parent().unwrap_or(path);
-    let text = serde_saphyr::to_string(object).map_err(|error| FileError {
+fn text(path: &Path, object: &Value) -> Result<String, FileError> {
+    serde_saphyr::to_string(object).map_err(|error| FileError {
         path: path.to_owned(),
         source: io::Error::other(error.to_string()),
-    })?;
-    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
-        return Ok(false);
-    }
+    })
+}
+
+/// Writes a file whole, or not at all.
+fn put(path: &Path, text: &str) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(at(folder))?;
     let mut file = tempfile::Builder::new()
         .prefix(".spillway-")
@@ -159,7 +212,7 @@ fn put(path: &Path, object: &Value) -> Result<bool, FileError> {
         path: path.to_owned(),
         source: error.error,
     })?;
-    Ok(true)
+    Ok(())
 }
 
 /// A version of an API server has no meaning in a file.

@@ -1,8 +1,8 @@
 //! Resources and clusters from manifests.
 //!
-//! `DIR/*.yaml` are the hub's: policies, fleets and MeshClusters. `DIR/clusters/NAME/*.yaml` is
-//! what is in a cluster, as `kubectl get -o yaml` prints it: namespaces, services, EndpointSlices,
-//! and what users have of Istio's. A cluster without a folder was not seen, and nothing is
+//! `DIR/*.yaml`, and files by themselves, are the hub's: policies, fleets and MeshClusters.
+//! `DIR/clusters/NAME/*.yaml` is what is in a cluster, as `kubectl get -o yaml` prints it:
+//! namespaces, services, EndpointSlices, and what users have of Istio's. A cluster without a folder was not seen, and nothing is
 //! concluded from it. What is not needed is passed over; what cannot be read is told, all of it at
 //! once.
 
@@ -35,11 +35,14 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// Reads a source.
+/// Reads a source: folders, and files of the hub's.
 ///
 /// # Errors
 /// Everything that cannot be read, each with its file.
-pub fn read(folder: &Path, mesh: Mesh) -> Result<Input, Unreadable> {
+pub fn read<'a>(
+    paths: impl IntoIterator<Item = &'a Path> + Clone,
+    mesh: Mesh,
+) -> Result<Input, Unreadable> {
     let mut reader = Reader::default();
     let mut input = Input {
         mesh,
@@ -48,7 +51,11 @@ pub fn read(folder: &Path, mesh: Mesh) -> Result<Input, Unreadable> {
         policies: Vec::new(),
         unreadable: spillway_plan::Unreadable::default(),
     };
-    for (path, object) in reader.objects(folder) {
+    let of_hub = paths.clone().into_iter();
+    for (path, object) in of_hub
+        .flat_map(|path| reader.objects(path))
+        .collect::<Vec<_>>()
+    {
         match object.get("kind").and_then(Value::as_str) {
             Some("BurstPolicy") => input
                 .policies
@@ -69,8 +76,9 @@ pub fn read(folder: &Path, mesh: Mesh) -> Result<Input, Unreadable> {
     }
     for cluster in &mut input.clusters {
         let name = cluster.resource.name_any();
-        let folder = folder.join("clusters").join(&name);
-        if folder.is_dir() {
+        let folders = paths.clone().into_iter();
+        let mut folders = folders.map(|path| path.join("clusters").join(&name));
+        if let Some(folder) = folders.find(|folder| folder.is_dir()) {
             cluster.observed = reader.cluster(&folder, &name, &input.mesh.root_namespace);
         }
     }
@@ -143,6 +151,9 @@ impl Reader {
     }
 
     fn manifests(&mut self, folder: &Path) -> Vec<PathBuf> {
+        if folder.is_file() {
+            return vec![folder.to_owned()];
+        }
         match super::directory::manifests(folder) {
             Ok(manifests) => manifests,
             Err(error) => {

@@ -101,7 +101,7 @@ fn change(policy: &mut BurstPolicySpec, settings: Settings) -> Result<()> {
 }
 
 fn render(from: &Path, to: &Path) -> Result<()> {
-    let input = source::read(from, mesh()?)?;
+    let input = source::read([from], mesh()?)?;
     let plan = spillway_plan::plan(&input);
     let conditions = plan.policies.values().flat_map(|it| &it.conditions);
     for accepted in conditions.filter(|it| it.kind == Type::Accepted) {
