@@ -7,11 +7,13 @@ use crate::run::Outcome;
 use crate::scenario::Scenario;
 use crate::table::Table;
 
-/// What is drawn over time: a name, a colour and requests a second by bins.
-struct Line {
-    name: String,
+/// What is drawn over time.
+pub struct Line {
+    /// What it is.
+    pub name: String,
     colour: RGBColor,
-    rates: Vec<f64>,
+    /// Requests a second, in steps.
+    pub rates: Vec<f64>,
 }
 
 /// Colours that people who see few of them tell apart (Okabe and Ito).
@@ -44,7 +46,10 @@ fn cluster(at: usize) -> String {
     }
 }
 
-fn lines(series: &Series, step: f64) -> Vec<Line> {
+/// Rates over time, in steps of `step` seconds: what was offered, what each cluster served (home
+/// first), and what was bounced or failed.
+#[must_use]
+pub fn lines(series: &Series, step: f64) -> Vec<Line> {
     let together = together(step);
     let line = |name: &str, colour, bins: &[u32]| Line {
         name: name.to_owned(),

@@ -66,6 +66,18 @@ pub struct Replay {
     /// What the watcher would have done; none where no rate says what home can serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watcher: Option<Course>,
+    /// The run of Spillway's, for plots.
+    #[serde(skip)]
+    pub run: Run,
+}
+
+/// A scenario and what came of it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was simulated.
+    pub scenario: Scenario,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
 /// What one of them would have done.
@@ -133,24 +145,23 @@ pub fn replay(policy: &Policy, series: &Recorded, assumed: Assumed) -> Result<Re
         ..policy.scenario(demand, assumed.callers, assumed.endpoints)
     };
     let capacity = policy.capacity(assumed.endpoints);
-    let course = |scheme| -> Result<Course, CreationError> {
-        let outcome = run(&Scenario {
-            scheme,
-            ..scenario.clone()
-        })?;
-        Ok(Course::new(policy, series, capacity, &outcome))
-    };
+    let course = |outcome: &Outcome| Course::new(policy, series, capacity, outcome);
+    let outcome = run(&scenario)?;
     let watched = policy.watched(assumed.endpoints);
     Ok(Replay {
         policy: policy.summary(assumed.endpoints),
         seconds: series.length(),
         peak: series.peak(),
         capacity,
-        spillway: course(Scheme::Spillway)?,
+        spillway: course(&outcome),
         watcher: match watched {
-            Some((enter, leave)) => Some(course(Scheme::Watcher { enter, leave })?),
+            Some((enter, leave)) => Some(course(&run(&Scenario {
+                scheme: Scheme::Watcher { enter, leave },
+                ..scenario.clone()
+            })?)),
             None => None,
         },
+        run: Run { scenario, outcome },
     })
 }
 
