@@ -1,6 +1,6 @@
 //! Debian's container registry, for the tests that need an image to be had.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::ring;
 
+use crate::certificates::Authority;
+
 /// Where Debian's package puts it: `tools/setup registry` installs it.
 const PROGRAM: &str = "/usr/bin/docker-registry";
 const PORT: u16 = 5000;
@@ -29,27 +31,65 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The type of a layer that Istio takes.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A registry that asks for nothing, without TLS; ends when it is dropped.
+/// Whom a guarded registry knows, and the password.
+pub const KNOWN: (&str, &str) = ("alice", "secret-of-alice");
+/// Bcrypt's hash of the password, of the lowest cost.
+const HASH: &str = "$2b$04$8/axiXwhWLgGKnrcOjsSCOjKvCd7d5I.I1aR0tVWuUw0hFLofxAfy";
+
+/// A registry; ends when it is dropped.
 pub struct Registry {
     address: String,
+    ca_pem: String,
     _process: Process,
     _block: Block,
     _folder: TempDir,
 }
 
 impl Registry {
-    /// Starts an empty one.
+    /// Starts an empty one that asks for nothing, without TLS.
     ///
     /// # Errors
     /// When it is not installed or does not start; with its log.
     pub async fn start() -> Result<Self> {
+        Self::start_as(false).await
+    }
+
+    /// Starts an empty one with TLS that takes pushes and gives images only to [`KNOWN`].
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub async fn start_guarded() -> Result<Self> {
+        Self::start_as(true).await
+    }
+
+    async fn start_as(guarded: bool) -> Result<Self> {
         let folder = folder::create("spillway-registry")?;
         let mut block = Block::take()?;
-        let address = format!("{}:{PORT}", block.next_address()?);
+        let ip = block.next_address()?;
+        let address = format!("{ip}:{PORT}");
+        let authority = Authority::new("registry")?;
+        let (tls, auth) = if guarded {
+            let shown = authority.server(ip)?;
+            let write = |name: &str, text: String| -> Result<PathBuf> {
+                let path = folder.path().join(name);
+                std::fs::write(&path, text)?;
+                Ok(path)
+            };
+            let certificate = write("tls.crt", shown.pem)?;
+            let key = write("tls.key", shown.key_pem)?;
+            let accounts = write("htpasswd", format!("{}:{HASH}\n", KNOWN.0))?;
+            (
+                json!({"certificate": certificate, "key": key}),
+                json!({"htpasswd": {"realm": "registry", "path": accounts}}),
+            )
+        } else {
+            (json!({}), json!({}))
+        };
         let config = json!({
             "version": 0.1,
             "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
-            "http": {"addr": address},
+            "http": {"addr": address, "tls": tls},
+            "auth": auth,
         });
         let file = folder.path().join("config.yml");
         std::fs::write(&file, config.to_string())?;
@@ -67,6 +107,7 @@ impl Registry {
         }
         Ok(Self {
             address,
+            ca_pem: authority.pem(),
             _process: process,
             _block: block,
             _folder: folder,
@@ -77,6 +118,12 @@ impl Registry {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The authority of a guarded one.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     /// Puts a manifest there with the blobs that it names. Returns the image's URL, by its digest.

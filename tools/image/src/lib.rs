@@ -18,4 +18,4 @@ mod push;
 
 pub use archive::File;
 pub use image::{Architecture, Image};
-pub use push::{Access, push};
+pub use push::{Access, pinned, push};

@@ -79,6 +79,7 @@ async fn main() -> Result<()> {
             let access = Access {
                 credentials: username.zip(password),
                 insecure,
+                authorities: None,
             };
             push(&Image::read(&folder)?, &to, &access).await?
         }

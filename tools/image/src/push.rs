@@ -2,8 +2,8 @@
 
 use std::sync::Once;
 
-use anyhow::{Context, Result};
-use oci_client::client::{ClientConfig, ClientProtocol};
+use anyhow::{Context, Result, ensure};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 
@@ -16,6 +16,8 @@ pub struct Access {
     pub credentials: Option<(String, String)>,
     /// Without TLS.
     pub insecure: bool,
+    /// The authorities that it is trusted by, in PEM, instead of the system's.
+    pub authorities: Option<String>,
 }
 
 /// Brings an image to `HOST[:PORT]/NAME:TAG`, and returns the name by which it is pulled:
@@ -29,9 +31,7 @@ pub async fn push(image: &Image, to: &str, access: &Access) -> Result<String> {
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let reference: Reference = to
-        .parse()
-        .with_context(|| format!("{to}: write HOST[:PORT]/NAME:TAG"))?;
+    let reference = reference(to)?;
     let protocol = if access.insecure {
         ClientProtocol::Http
     } else {
@@ -40,6 +40,7 @@ pub async fn push(image: &Image, to: &str, access: &Access) -> Result<String> {
     let client = Client::try_from(ClientConfig {
         protocol,
         user_agent: concat!("spillway-image/", env!("CARGO_PKG_VERSION")),
+        tls_certs_only: certificates(access.authorities.as_deref())?,
         ..ClientConfig::default()
     })?;
     let credentials = match &access.credentials {
@@ -68,6 +69,40 @@ pub async fn push(image: &Image, to: &str, access: &Access) -> Result<String> {
         .push_manifest_raw(&reference, manifest, MANIFEST.parse()?)
         .await
         .with_context(failed)?;
+    pinned(image, to)
+}
+
+/// The name by which an image is pulled that was pushed to `HOST[:PORT]/NAME:TAG`:
+/// `HOST[:PORT]/NAME@sha256:…`.
+///
+/// # Errors
+/// When that is no name of an image.
+pub fn pinned(image: &Image, to: &str) -> Result<String> {
+    let reference = reference(to)?;
     let name = format!("{}/{}", reference.registry(), reference.repository());
     Ok(format!("{name}@{}", image.digest()))
+}
+
+fn reference(to: &str) -> Result<Reference> {
+    to.parse()
+        .with_context(|| format!("{to}: write HOST[:PORT]/NAME:TAG"))
+}
+
+/// The certificates of a PEM text; none means the system's.
+fn certificates(text: Option<&str>) -> Result<Vec<Certificate>> {
+    let Some(text) = text else {
+        return Ok(Vec::new());
+    };
+    let all = pem::parse_many(text).context("the authorities are no PEM")?;
+    let certificates = all.into_iter().filter(|part| part.tag() == "CERTIFICATE");
+    let certificates = certificates.map(|part| Certificate {
+        encoding: CertificateEncoding::Der,
+        data: part.into_contents(),
+    });
+    let certificates: Vec<_> = certificates.collect();
+    ensure!(
+        !certificates.is_empty(),
+        "the authorities hold no certificate in PEM"
+    );
+    Ok(certificates)
 }
