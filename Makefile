@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-controller test-image test-fleet test-workshop controller images push-images demo demo-build demo-headless simulation bench bench-cost bench-fleet bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-fleet bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -51,6 +51,11 @@ controller: ## Builds the controller as one static program
 	@$(SETUP) cc musl
 	cargo build -p spillway-controller --profile fast --target $(MUSL)
 	cp "$(TARGET_DIR)/$(MUSL)/fast/spillway-controller" "$(TARGET_DIR)/spillway-controller"
+
+cli: wasm-build ## Builds the command `spillway` as one static program, with the filter in it
+	@$(SETUP) cc musl
+	SPILLWAY_EMBEDDED_FILTER="$(abspath $(SPILLWAY_FILTER))" cargo build -p spillway-cli --profile fast --target $(MUSL)
+	cp "$(TARGET_DIR)/$(MUSL)/fast/spillway" "$(TARGET_DIR)/spillway"
 
 images: wasm-build controller ## Builds the images of the controller and the filter, as OCI image layouts
 	@build() { cargo run --quiet --bin spillway-image -- "$$1" "$$2" "$(IMAGES)/$$1"; }
@@ -128,6 +133,10 @@ test-api: ## Tests the resources: real API servers take good objects and refuse 
 test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs anew
 	@$(SETUP) build
 	tools/cargo-test spillway-plan
+
+test-cli: ## Tests the command `spillway`; SPILLWAY_UPDATE=1 writes its snapshots and its reference anew
+	@$(SETUP) cc registry
+	INSTA_UPDATE=$(if $(SPILLWAY_UPDATE),always,no) tools/cargo-test spillway-cli
 
 test-chart: images ## Tests the Helm charts and the controller's image; SPILLWAY_UPDATE=1 writes the golden outputs anew
 	@$(SETUP) clusters helm registry

@@ -1,0 +1,37 @@
+//! The arguments.
+
+use clap::{Parser, Subcommand};
+
+use crate::completion::Completion;
+use crate::diff::Diff;
+use crate::push::Push;
+use crate::render::Render;
+use crate::simulate::Simulate;
+use crate::validate::Validate;
+use crate::why::Why;
+
+/// Lets services overflow into other clusters while their demand exceeds what home can serve.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spillway",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One module each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Validate(Validate),
+    Render(Render),
+    Diff(Diff),
+    Simulate(Simulate),
+    Why(Why),
+    Push(Push),
+    Completion(Completion),
+}
