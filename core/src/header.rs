@@ -6,9 +6,11 @@
 
 use alloc::vec::Vec;
 
-/// Caller's sidecar → server's sidecar: `TARGET;TOKEN;HOME;POLICY;N;FLAGS`.
+/// Caller's sidecar → server's sidecar: `TARGET;TOKEN;HOME;POLICY;N;FLAGS`, and `;EPOCH` where a
+/// policy switches by the rate of the whole service.
 pub const HOP: &str = "x-spillway";
-/// Server's sidecar → caller's sidecar: `CLUSTER;RHO;K`.
+/// Server's sidecar → caller's sidecar: `CLUSTER;RHO;K`, and `;ENDPOINT;TOTAL;TIME;DEMAND;EPOCH` where a
+/// policy switches by the rate of the whole service.
 pub const LOAD: &str = "x-spillway-load";
 /// Server's sidecar → caller's Envoy: this answer is the gate's; repeat the request elsewhere.
 pub const BOUNCE: &str = "x-spillway-bounce";
@@ -66,7 +68,7 @@ impl<'a> Hop<'a> {
             echo: number(parts.next()?.as_bytes())?,
             flags: Flags::parse(parts.next()?)?,
         };
-        (parts.next().is_none() && hop.echo > 0).then_some(hop)
+        (ends(parts, 1) && hop.echo > 0).then_some(hop)
     }
 
     /// The part that a policy knows beforehand; [`Self::finish`] adds the rest. Routes match its
@@ -141,7 +143,7 @@ impl<'a> Load<'a> {
             rho: number(parts.next()?.as_bytes())?,
             attempt: number(parts.next()?.as_bytes())?,
         };
-        parts.next().is_none().then_some(load)
+        ends(parts, 5).then_some(load)
     }
 
     /// Writes the value into `buffer`, which is emptied first.
@@ -153,6 +155,16 @@ impl<'a> Load<'a> {
         buffer.push(b';');
         push_number(buffer, self.attempt);
     }
+}
+
+/// Whether what is left of a header is nothing, or so many numbers: what [`crate::totals`] appends.
+fn ends<'a>(mut parts: impl Iterator<Item = &'a str>, numbers: usize) -> bool {
+    let mut count = 0;
+    let good = parts.all(|part| {
+        count += 1;
+        number(part.as_bytes()).is_some()
+    });
+    good && (count == 0 || count == numbers)
 }
 
 /// Reads a decimal number without sign, space or more than nine digits: every number that is
@@ -171,7 +183,7 @@ pub fn number(text: &[u8]) -> Option<u32> {
 }
 
 /// Appends `value`, cut at the nine digits that [`number`] reads.
-fn push_number(to: &mut Vec<u8>, value: u32) {
+pub(crate) fn push_number(to: &mut Vec<u8>, value: u32) {
     let mut value = value.min(999_999_999);
     let start = to.len();
     loop {

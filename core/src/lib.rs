@@ -8,6 +8,9 @@
 //!   carry, so that the gate rarely has to bounce;
 //! * the [`caller`] sends the fraction home that fits and the rest straight to the next rung.
 //!
+//! In mode Switch all leaves or nothing does: by a caller's own rate ([`switch`]), or by the rate of
+//! the whole service ([`totals`]).
+//!
 //! The gate makes it right, the echo makes it cheap. `docs/design/0001-decision.md` tells why.
 //!
 //! Nothing here reads a clock, does I/O or panics: time and randomness are arguments, and what is
@@ -30,6 +33,7 @@ pub mod record;
 pub mod server;
 pub mod switch;
 pub mod table;
+pub mod totals;
 
 /// Times that a request goes to one priority before its Envoy moves to the next: Istio's
 /// `retryRemoteLocalities` writes `previous_priorities` with this `update_frequency`.

@@ -14,7 +14,7 @@ use crate::record::{Reader, Record, Writer};
 pub const MAX_RHO: u32 = 1_000_000;
 
 /// Sums are folded when they are at least this old, ns: ticks come each 100 ms from every thread.
-const FOLD_AFTER: u64 = 80_000_000;
+pub(crate) const FOLD_AFTER: u64 = 80_000_000;
 
 /// What a thread counted since its last tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Sums {
     }
 }
 
-fn micro_rate(count: u64, dt: u64) -> u64 {
+pub(crate) fn micro_rate(count: u64, dt: u64) -> u64 {
     let rate = u128::from(count) * 1_000_000 * u128::from(SECOND) / u128::from(dt.max(1));
     u64::try_from(rate).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,8 @@
 //! window of one second would be faster and change its mind a thousand times an hour at a rate
 //! between the two; a window of ten would take twice as long.
 //!
+//! Where several callers share the limits, see [`crate::totals`].
+//!
 //! The sums are shared by the threads of a caller and fed at each tick, so a request only reads
 //! the outcome.
 
@@ -15,9 +17,9 @@ use crate::record::{Reader, Record, Writer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Above this rate all spills, thousandths of a request a second.
-    enter_milli: u64,
+    pub(crate) enter_milli: u64,
     /// Below this rate all comes home, thousandths of a request a second.
-    leave_milli: u64,
+    pub(crate) leave_milli: u64,
 }
 
 impl Limits {

@@ -286,6 +286,9 @@ pub struct Switch {
     pub enter: String,
     /// All return below it.
     pub leave: String,
+    /// Endpoints of the service by cluster: all callers share the limits.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, u32>,
 }
 
 /// What the service in a cluster serves.

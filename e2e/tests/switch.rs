@@ -1,6 +1,7 @@
 //! Switch mode: all leave when the rate stays above one limit, all return when it stays below
 //! another, and nothing changes in between, whatever is changed around it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ fn policies(enter: &str, leave: &str) -> Policies {
         policy.switch = Some(Switch {
             enter: enter.to_owned(),
             leave: leave.to_owned(),
+            endpoints: BTreeMap::new(),
         });
     });
     Policies::for_clusters(["primary", "burst"])

@@ -11,6 +11,9 @@ use spillway_core::gate::{self, Class, Gate, Verdict};
 use spillway_core::header::{self, Flags, Hop, Load};
 use spillway_core::rate::Capacity;
 use spillway_core::switch::Switch;
+use spillway_core::totals::Limits;
+use spillway_core::totals::epoch::{Epoch, News};
+use spillway_core::totals::watch::Watch;
 
 use crate::host::{self, Map, path};
 use crate::metrics::{Counter, name};
@@ -26,6 +29,8 @@ pub(crate) struct CallerPolicy {
     switched: Cell<bool>,
     /// Requests since the last tick, for the switch.
     count: Cell<u64>,
+    /// Where all callers share the switch.
+    watch: Option<Rc<Watching>>,
     force: Cell<Option<Force>>,
     /// Of `maxRate`, one a rung.
     limits: Vec<Key>,
@@ -78,6 +83,10 @@ impl CallerPolicy {
             limits: policy.rungs.iter().map(limit).collect(),
             force: Cell::new(None),
             count: Cell::new(old.map_or(0, |o| o.count.take())),
+            watch: matches!(policy.mode, Mode::SwitchService(_)).then(|| {
+                let known = old.and_then(|old| old.watch.clone());
+                known.unwrap_or_else(|| Rc::new(Watching::new(&policy.id, now)))
+            }),
             switched: Cell::new(switched),
             switch,
             state,
@@ -112,6 +121,9 @@ impl CallerPolicy {
             } else {
                 self.count.set(count);
             }
+        }
+        if let Some(watch) = &self.watch {
+            watch.share();
         }
         self.flush();
     }
@@ -182,12 +194,14 @@ impl CallerPolicy {
 
     fn decide(&self, request: &Request<'_>, bodiless: bool, slot: &Slot) -> Decision {
         let policy = &self.policy;
+        let now = slot.now.get();
         let switched = match policy.mode {
             Mode::Spill => None,
             Mode::Switch(_) => {
                 self.count.set(self.count.get().saturating_add(1));
                 Some(self.switched.get())
             }
+            Mode::SwitchService(_) => self.watch.as_ref().map(|watch| watch.leaves(now)),
         };
         let ask = Ask {
             bounceable: policy.bounce && request.repeatable(policy.bodies, bodiless),
@@ -198,9 +212,12 @@ impl CallerPolicy {
             force: self.force.get(),
             switched,
         };
-        self.state
-            .borrow_mut()
-            .decide(ask, slot.now.get(), |rung| self.take(rung, slot))
+        let mut state = self.state.borrow_mut();
+        let decision = state.decide(ask, now, |rung| self.take(rung, slot));
+        match &self.watch {
+            Some(watch) => watch.on_decision(decision, now),
+            None => decision,
+        }
     }
 
     fn count(&self, decision: &Decision) {
@@ -216,6 +233,61 @@ impl CallerPolicy {
             counter.add(1);
             self.counted.set(true);
         }
+    }
+}
+
+/// What this thread knows of a switch that all callers share, and what the threads of this proxy
+/// tell each other of it: a thread that starts knows the state, and none waits for its own next
+/// request.
+struct Watching {
+    state: RefCell<Watch>,
+    epoch: Key,
+}
+
+impl Watching {
+    fn new(policy: &str, now: u64) -> Self {
+        let epoch = Key::new::<Epoch>(&[policy]);
+        let _ = epoch.create::<Epoch>(); // Where it fails, the first store creates it.
+        Self {
+            state: RefCell::new(Watch::new(epoch.read(), now)),
+            epoch,
+        }
+    }
+
+    /// Whether the next request leaves.
+    fn leaves(&self, now: u64) -> bool {
+        self.state.borrow().leaves(now)
+    }
+
+    /// Takes note of where a request goes. One that stays home although all have left asks for
+    /// news.
+    fn on_decision(&self, decision: Decision, now: u64) -> Decision {
+        let mut state = self.state.borrow_mut();
+        state.on_sent(decision.rung.is_none(), now);
+        if state.epoch().switched() && decision.reason == Reason::Below {
+            Decision {
+                reason: Reason::Probe,
+                ..decision
+            }
+        } else {
+            decision
+        }
+    }
+
+    fn on_news(&self, limits: &Limits, load: &[u8], now: u64) {
+        if let Some(news) = News::of_load(load) {
+            self.state.borrow_mut().on_news(limits, &news, now);
+        }
+    }
+
+    #[inline(never)]
+    fn share(&self) {
+        let mut state = self.state.borrow_mut();
+        self.epoch.update(|shared: Epoch| {
+            state.follow(shared);
+            let ours = state.epoch();
+            ((ours != shared).then_some(ours), ())
+        });
     }
 }
 
@@ -318,6 +390,9 @@ impl HttpContext for CallerStream {
             .map_or(&by.policy.home_hop, |rung| &rung.hop);
         let mut hop = self.slot.buffer.take();
         Hop::finish(&mut hop, start, decision.echo, flags);
+        if let Some(watch) = &by.watch {
+            watch.state.borrow().epoch().append(&mut hop);
+        }
         let set = host::set_header(Map::Request, header::HOP.as_bytes(), &hop);
         self.slot.buffer.replace(hop);
         if decided.reason != Reason::Below {
@@ -357,6 +432,12 @@ impl HttpContext for CallerStream {
         }
         let load = response.ours.load.and_then(Load::parse);
         let policy = &sent.by.policy;
+        if let (Some(watch), Mode::SwitchService(limits), Some(value)) =
+            (&sent.by.watch, &policy.mode, response.ours.load)
+            && load.is_some_and(|load| load.cluster == policy.home)
+        {
+            watch.on_news(limits, value, self.slot.now.get());
+        }
         let rung = sent.rung.and_then(|at| policy.rungs.get(at));
         let strayed = rung.is_some_and(|rung| {
             load.is_none_or(|load| load.cluster != rung.cluster) && strayed_from(&rung.subset)

@@ -117,6 +117,7 @@ pub(crate) enum Metric {
 /// Paths of properties, parts ended by zero bytes.
 pub(crate) mod path {
     pub(crate) const ENVOY_CLUSTER: &[u8] = b"xds\0cluster_name";
+    pub(crate) const NODE_ID: &[u8] = b"xds\0node\0id";
     pub(crate) const OWN_CLUSTER: &[u8] = b"xds\0node\0metadata\0CLUSTER_ID";
     pub(crate) const LABELS: &[u8] = b"xds\0node\0metadata\0LABELS\0";
     pub(crate) const PLUGIN_NAME: &[u8] = b"plugin_name";

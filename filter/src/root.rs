@@ -148,6 +148,7 @@ impl Active {
                     let old = old.and_then(|o| o.servers.iter().find(|s| s.policy.id == policy.id));
                     servers.push(Rc::new(ServerPolicy::new(
                         policy.clone(),
+                        &config.own,
                         old.map(|o| &**o),
                     )));
                 }
@@ -245,15 +246,16 @@ fn complaint(plugin: &str, hash: u64) -> bool {
         .0
 }
 
+/// FNV-1a: tells documents and proxies apart, no more.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 #[inline(never)]
 fn log_once(plugin: &str, document: &[u8], line: &str) {
-    // FNV-1a: tells documents apart, no more.
-    let hash = document
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    if complaint(plugin, hash) {
+    if complaint(plugin, hash(document)) {
         host::warn(line);
     }
 }

@@ -5,18 +5,21 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use spillway_core::config::{Config, EnvoyCluster, Policy, Workload};
+use spillway_core::config::{Config, EnvoyCluster, Mode, Policy, Workload};
 use spillway_core::gate::{Class, Gate, Verdict};
 use spillway_core::header::{self, Hop, Load};
 use spillway_core::load::Sums;
 use spillway_core::rate::Capacity;
 use spillway_core::server::{Request as Classified, Server};
+use spillway_core::totals::Limits;
+use spillway_core::totals::epoch::{Epoch, News};
+use spillway_core::totals::home::{Home, Totals};
 
 use crate::host::{self, Map, path};
 use crate::metrics::{Counter, Gauge, name};
 use crate::pairs;
 use crate::request::{Request, Response};
-use crate::root::{Active, Slot};
+use crate::root::{Active, Slot, hash};
 use crate::shared::Key;
 
 /// gRPC's RESOURCE_EXHAUSTED. Without it a bounce becomes UNAVAILABLE, which outlier detection
@@ -37,6 +40,9 @@ pub(crate) struct ServerPolicy {
     /// Requests that began (above zero) or ended (below) and could not be told to the gate. One
     /// for all configurations of the policy, whose streams may outlive theirs.
     untold: Rc<Cell<i32>>,
+    /// Where callers share a switch, and this is home: what came here.
+    home: Option<Rc<RefCell<Home>>>,
+    totals: Key,
     verdicts: [Counter; 4],
     unknown: Counter,
     demand: Gauge,
@@ -45,15 +51,21 @@ pub(crate) struct ServerPolicy {
 
 impl ServerPolicy {
     #[inline(never)]
-    pub(crate) fn new(policy: Policy, old: Option<&Self>) -> Self {
+    pub(crate) fn new(policy: Policy, own: &str, old: Option<&Self>) -> Self {
         let mine = policy.workload.as_ref().is_none_or(matches);
         let gate = Key::new::<Gate>(&[&policy.id]);
         let sums = Key::new::<Sums>(&[&policy.id]);
+        let totals = Key::new::<Totals>(&[&policy.id]);
+        // Where it fails, the first store creates them.
         if mine && policy.capacity.is_some() {
-            // Where it fails, the first store creates them.
             let _ = gate.create::<Gate>();
             let _ = sums.create::<Sums>();
         }
+        let shares = mine && matches!(policy.mode, Mode::SwitchService(_)) && policy.home == own;
+        if shares {
+            let _ = totals.create::<Totals>();
+        }
+        let home = || old.and_then(|o| o.home.clone()).unwrap_or_default();
         Self {
             verdicts: Default::default(),
             unknown: Counter::default(),
@@ -61,9 +73,11 @@ impl ServerPolicy {
             load: Default::default(),
             state: old.map_or_else(Rc::default, |o| o.state.clone()),
             untold: old.map_or_else(Rc::default, |o| o.untold.clone()),
+            home: shares.then(home),
             mine,
             gate,
             sums,
+            totals,
             policy,
         }
     }
@@ -80,7 +94,25 @@ impl ServerPolicy {
                 }
             }
         }
+        if let (Some(home), Mode::SwitchService(limits)) = (&self.home, &self.policy.mode) {
+            self.total(&mut home.borrow_mut(), limits, now);
+        }
         self.flush();
+    }
+
+    /// Hands what this thread saw to the shared totals, and takes the epoch from them.
+    #[inline(never)]
+    fn total(&self, home: &mut Home, limits: &Limits, now: u64) {
+        let seen = home.drain();
+        let (totals, stored) = self.totals.update(|totals: Totals| {
+            let next = totals.tick(limits, now, || seed(now), &seen);
+            (Some(next), next)
+        });
+        if stored {
+            home.on_totals(totals);
+        } else {
+            home.restore(&seen);
+        }
     }
 
     /// Hands what was counted to the host.
@@ -184,6 +216,13 @@ impl Drop for ServerPolicy {
     }
 }
 
+/// Tells this endpoint, from now on, from all others: by the proxy's name, and by the clock, which
+/// goes on when the proxy is restarted.
+fn seed(now: u64) -> u64 {
+    let node = host::property(path::NODE_ID).ok().flatten();
+    hash(&node.unwrap_or_default()) ^ now
+}
+
 /// Whether this sidecar carries all labels of the workload.
 fn matches(workload: &Workload) -> bool {
     workload.labels.iter().all(|(label, wanted)| {
@@ -207,6 +246,8 @@ struct Serves {
     request: Classified,
     /// It counts as in flight.
     counted: bool,
+    /// For a caller that shares a switch.
+    news: Option<News>,
 }
 
 impl ServerStream {
@@ -305,6 +346,11 @@ impl HttpContext for ServerStream {
             let shadow = by.policy.shadow || classified.shadow;
             // Without Shadow it would be elsewhere, so it takes nobody's room.
             let elsewhere = by.policy.shadow && classified.shadow && classified.ask.returned;
+            let news = by.home.as_ref().and_then(|home| {
+                let mut home = home.borrow_mut();
+                let epoch = request.ours.hop.and_then(Epoch::of_hop);
+                home.on_request(hop.as_ref(), epoch, request.attempt, &config.own)
+            });
             let mut counted = false;
             if let Some(capacity) = &by.policy.capacity
                 && !elsewhere
@@ -325,6 +371,7 @@ impl HttpContext for ServerStream {
                 by: by.clone(),
                 request: classified,
                 counted,
+                news,
             });
         }
         request.ours.strip(Map::Request, false);
@@ -356,19 +403,25 @@ impl HttpContext for ServerStream {
         if response.ours.hops > 0 {
             let _ = host::remove_header(Map::Response, header::HOP.as_bytes());
         }
-        let Some(Serves { by, request, .. }) = &self.serves else {
+        let Some(Serves {
+            by, request, news, ..
+        }) = &self.serves
+        else {
             tag(Map::Response, config, false, response.ours.prefix);
             return Action::Continue;
         };
         let rho = by.state.borrow().rho_for(request);
-        if let Some(rho) = rho {
+        if rho.is_some() || news.is_some() {
             let mut load = self.slot.buffer.take();
             Load {
                 cluster: &config.own,
-                rho,
+                rho: rho.unwrap_or_default(),
                 attempt: request.attempt,
             }
             .write(&mut load);
+            if let Some(news) = news {
+                news.append(&mut load);
+            }
             let _ = host::set_header(Map::Response, header::LOAD.as_bytes(), &load);
             self.slot.buffer.replace(load);
         }

@@ -33,8 +33,10 @@ pub(crate) fn count(plane: &Site<'_>, site: &Site<'_>, target: &Target) -> NonZe
 }
 
 fn deployed_count(plane: &Site<'_>, site: &Site<'_>, target: &Target) -> Option<u32> {
-    let rows = deployed(plane, target)?.get("capacity")?;
-    let count = rows.get(site.istio)?.get("endpoints")?.as_u64()?;
+    let policy = deployed(plane, target)?;
+    let of_capacity = || policy.get("capacity")?.get(site.istio)?.get("endpoints");
+    let of_switch = || policy.get("switch")?.get("endpoints")?.get(site.istio);
+    let count = of_capacity().or_else(of_switch)?.as_u64()?;
     u32::try_from(count).ok()
 }
 

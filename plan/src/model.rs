@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
-use spillway_api::burst_policy::{Bounce, Routing, UserRetries};
+use spillway_api::burst_policy::{Bounce, Routing, Scope, UserRetries};
 use spillway_api::istio::Kind;
 use spillway_core::config::wire;
 use spillway_core::rate::Rate;
@@ -71,7 +71,7 @@ pub struct Terms {
     /// Spill, or Switch with its limits.
     pub mode: wire::Mode,
     /// The limits of Switch.
-    pub switch: Option<wire::SwitchLimits>,
+    pub switch: Option<Switch>,
     /// What home serves.
     pub capacity: Option<Limit>,
     /// What other clusters serve, by name in Istio.
@@ -92,6 +92,17 @@ pub struct Terms {
     pub on_exhausted: wire::OnExhausted,
     /// Where the routes stand.
     pub routing: Routing,
+}
+
+/// The limits of Switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Above it all spills.
+    pub enter: Rate,
+    /// Below it all comes home.
+    pub leave: Rate,
+    /// Whose requests they count.
+    pub scope: Scope,
 }
 
 /// What a cluster serves.

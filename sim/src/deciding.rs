@@ -45,7 +45,8 @@ impl Run {
                     never: self.random.share(callers.never),
                     force: None,
                     switched: match self.scenario.mode {
-                        Mode::Spill => None,
+                        // Callers that share a switch are simulated in the tests of core.
+                        Mode::Spill | Mode::SwitchService(_) => None,
                         Mode::Switch(_) => Some(process.switch.switched()),
                     },
                 };

@@ -29,6 +29,19 @@ pub struct SwitchLimits {
     pub enter: Rate,
     /// Below it all come back.
     pub leave: Rate,
+    /// Whose requests these limits count.
+    #[serde(default)]
+    pub scope: Scope,
+}
+
+/// Whose requests the limits of mode Switch count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum Scope {
+    /// Each caller's own: a caller leaves and returns by itself.
+    #[default]
+    Caller,
+    /// Those of all callers together, which leave and return together.
+    Service,
 }
 
 /// Whether requests may be turned away by a full service.

@@ -17,7 +17,7 @@ mod status;
 
 pub use behaviour::{
     Bodies, Bounce, Class, Enforcement, Force, Mode, OnExhausted, Override, Route, RouteMatch,
-    Routing, SwitchLimits, UserRetries,
+    Routing, Scope, SwitchLimits, UserRetries,
 };
 pub use capacity::{Amount, Capacity, CapacityOverride};
 pub use clients::{Clients, WorkloadSelector};

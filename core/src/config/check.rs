@@ -13,6 +13,7 @@ use crate::header::Hop;
 use crate::rate::{Capacity, RateLimit, SECOND};
 use crate::switch;
 use crate::table::Table;
+use crate::totals;
 
 const MAX_CLUSTERS: usize = 4_096;
 const MAX_POLICIES: usize = 1_024;
@@ -200,7 +201,7 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
             "is the home: leave it out",
         );
     }
-    match (policy.mode, policy.switch) {
+    match (policy.mode, &policy.switch) {
         (wire::Mode::Switch, None) => errors.add(
             format!("{path}.switch"),
             "write the limits: {\"enter\": \"15/s\", \"leave\": \"10/s\"}",
@@ -209,11 +210,20 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
             format!("{path}.switch"),
             "belongs to mode Switch: leave it out",
         ),
-        (_, Some(limits)) => errors.require(
-            switch::Limits::new(limits.enter, limits.leave).is_some(),
-            &[path, ".switch.leave"],
-            "write a rate below `enter`",
-        ),
+        (_, Some(limits)) => {
+            errors.require(
+                switch::Limits::new(limits.enter, limits.leave).is_some(),
+                &[path, ".switch.leave"],
+                "write a rate below `enter`",
+            );
+            for (cluster, _) in limits.endpoints.iter() {
+                errors.require(
+                    known(cluster),
+                    &[path, ".switch.endpoints.", cluster],
+                    "write a cluster of the table `clusters`",
+                );
+            }
+        }
         (wire::Mode::Spill, None) => {}
     }
     for (cluster, row) in policy.capacity.iter() {
@@ -322,6 +332,17 @@ fn build(wire: wire::Document, own: &str) -> Config {
     config
 }
 
+fn switch_mode(limits: &wire::SwitchLimits, home: &str) -> Mode {
+    let endpoints = limits.endpoints.get(home).copied();
+    match (switch::Limits::new(limits.enter, limits.leave), endpoints) {
+        (Some(service), Some(endpoints)) => {
+            Mode::SwitchService(totals::Limits { service, endpoints })
+        }
+        (Some(alone), None) => Mode::Switch(alone),
+        (None, _) => Mode::Spill,
+    }
+}
+
 #[inline(never)]
 fn build_policy(policy: wire::Policy, home: String, token: &str, own: &str) -> Policy {
     let rung = |rung: wire::Overflow| Rung {
@@ -344,9 +365,7 @@ fn build_policy(policy: wire::Policy, home: String, token: &str, own: &str) -> P
         .map(rung)
         .collect();
     let mode = match (policy.mode, policy.switch) {
-        (wire::Mode::Switch, Some(limits)) => {
-            switch::Limits::new(limits.enter, limits.leave).map_or(Mode::Spill, Mode::Switch)
-        }
+        (wire::Mode::Switch, Some(limits)) => switch_mode(&limits, &home),
         _ => Mode::Spill,
     };
     let capacity = policy.capacity.get(own).and_then(|row| {

@@ -9,6 +9,7 @@ use crate::header::Hop;
 use crate::rate::{Capacity, RateLimit};
 use crate::switch;
 use crate::table::Table;
+use crate::totals;
 
 use super::wire::{Bodies, Side};
 
@@ -86,8 +87,10 @@ pub struct Rung {
 pub enum Mode {
     /// The excess only.
     Spill,
-    /// All or nothing.
+    /// All or nothing, by the caller's own rate.
     Switch(switch::Limits),
+    /// All or nothing, by the rate of the whole service.
+    SwitchService(totals::Limits),
 }
 
 /// An override with its end.

@@ -423,12 +423,18 @@ fn overflow(at: At, errors: &mut Errors) -> Option<wire::Overflow> {
 #[inline(never)]
 fn switch(at: At, errors: &mut Errors) -> Option<wire::SwitchLimits> {
     at.object(errors, |f| {
-        (f.must("enter", At::rate), f.must("leave", At::rate))
+        let endpoints = f.or_default("endpoints", |at, e| at.table(e, At::count));
+        (
+            f.must("enter", At::rate),
+            f.must("leave", At::rate),
+            endpoints,
+        )
     })
-    .and_then(|(enter, leave)| {
+    .and_then(|(enter, leave, endpoints)| {
         Some(wire::SwitchLimits {
             enter: enter?,
             leave: leave?,
+            endpoints,
         })
     })
 }

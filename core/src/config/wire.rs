@@ -155,13 +155,17 @@ pub enum Mode {
 }
 
 /// Limits of Switch mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SwitchLimits {
     /// Above it all spills.
     pub enter: Rate,
     /// Below it all comes home.
     pub leave: Rate,
+    /// Endpoints of the service by cluster: the limits are those of the whole service, where its
+    /// home is one of these. Otherwise each caller goes by its own rate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub endpoints: Table<NonZeroU32>,
 }
 
 /// What the endpoints of a cluster serve: one of `perEndpoint` and `total`.

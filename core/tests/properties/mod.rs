@@ -10,4 +10,5 @@ mod gate;
 mod hostile;
 mod switch;
 mod threads;
+mod totals;
 mod whole;

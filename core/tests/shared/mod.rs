@@ -18,8 +18,10 @@ mod mesh_cases;
 mod rate;
 mod record;
 mod switch;
+mod totals;
 mod wire;
 
 pub(crate) mod golden;
 pub(crate) mod help;
 pub(crate) mod mesh;
+pub(crate) mod service;

@@ -5,6 +5,7 @@ use spillway_core::config::{Bodies, Config, Mode, Side, wire};
 use spillway_core::rate::{Capacity, SECOND, Unit};
 use spillway_core::switch::Limits;
 use spillway_core::table::Table;
+use spillway_core::totals;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -61,6 +62,7 @@ fn the_wire_form_is_read_as_it_is_written() {
         switch: Some(SwitchLimits {
             enter: per_second(15),
             leave: rate(10, Unit::Hour),
+            endpoints: [("a".into(), count(3))].into_iter().collect(),
         }),
         capacity: [
             (
@@ -131,7 +133,11 @@ fn the_wire_form_is_read_as_it_is_written() {
     assert_eq!(workload.ports, [8080]);
     assert_eq!(full.rungs[0].max_rate.unwrap().interval, SECOND / 15 + 1);
     let limits = Limits::new(per_second(15), rate(10, Unit::Hour)).unwrap();
-    assert_eq!(full.mode, Mode::Switch(limits));
+    let of_service = totals::Limits {
+        service: limits,
+        endpoints: count(3),
+    };
+    assert_eq!(full.mode, Mode::SwitchService(of_service));
     let capacity = Capacity::of_each(Some(per_second(50)), Some(count(9)), count(3));
     assert_eq!(full.capacity, Some(capacity));
     let at_b = Config::parse(text.as_bytes(), "b").unwrap();

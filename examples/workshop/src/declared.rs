@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
-use spillway_api::burst_policy::{Amount, Capacity, Force, Mode, Override, SwitchLimits};
+use spillway_api::burst_policy::{Amount, Capacity, Force, Mode, Override, Scope, SwitchLimits};
 use spillway_api::{BurstPolicy, BurstPolicySpec, Rate};
 use spillway_controller::target::{directory, source};
 use spillway_e2e::folder;
@@ -73,6 +73,7 @@ fn change(policy: &mut BurstPolicySpec, settings: Settings) -> Result<()> {
     let switch = SwitchLimits {
         enter: enter.clone(),
         leave: Rate(settings.leave()),
+        scope: Scope::Caller,
     };
     (policy.mode, policy.switch) = match settings.mode {
         settings::Mode::Spill => (Mode::Spill, None),

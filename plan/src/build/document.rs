@@ -1,8 +1,11 @@
 //! The configuration of a plugin, in the filter's own wire form.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
+use spillway_api::burst_policy::Scope;
 use spillway_core::config::wire;
+use spillway_core::table::Table;
 
 use super::Place;
 use crate::endpoints;
@@ -35,7 +38,14 @@ pub(super) fn policy(place: &Place<'_, '_>, target: &Target, bounce: bool) -> wi
             })
             .collect(),
         mode: terms.mode,
-        switch: terms.switch,
+        switch: terms.switch.map(|switch| wire::SwitchLimits {
+            enter: switch.enter,
+            leave: switch.leave,
+            endpoints: match switch.scope {
+                Scope::Caller => Table::default(),
+                Scope::Service => at_home(place, target),
+            },
+        }),
         capacity: place
             .world
             .served(place.site.name)
@@ -55,6 +65,18 @@ pub(super) fn policy(place: &Place<'_, '_>, target: &Target, bounce: bool) -> wi
         enforcement: terms.enforcement,
         override_: terms.override_,
         on_exhausted: terms.on_exhausted,
+    }
+}
+
+/// How many endpoints a target has at home: where callers' requests are counted.
+fn at_home(place: &Place<'_, '_>, target: &Target) -> Table<NonZeroU32> {
+    let row = |site: &Site<'_>| {
+        let count = endpoints::count(place.site, site, target);
+        (site.istio.to_owned(), count)
+    };
+    match &target.home {
+        Some(home) => place.world.by_istio(home).map(row).into_iter().collect(),
+        None => place.world.served(place.site.name).map(row).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use spillway_api::burst_policy::{
 use spillway_api::{BurstPolicy, Rate};
 use spillway_core::config::wire;
 
-use crate::model::{Limit, Terms};
+use crate::model::{Limit, Switch, Terms};
 use crate::world::World;
 
 /// Errors, each with its path.
@@ -147,7 +147,7 @@ fn override_(chosen: &api::Override, errors: &mut Errors) -> wire::Override {
     }
 }
 
-fn switch(spec: &BurstPolicySpec, errors: &mut Errors) -> Option<wire::SwitchLimits> {
+fn switch(spec: &BurstPolicySpec, errors: &mut Errors) -> Option<Switch> {
     match (spec.mode, &spec.switch) {
         (api::Mode::Switch, None) => {
             errors.add(
@@ -164,9 +164,10 @@ fn switch(spec: &BurstPolicySpec, errors: &mut Errors) -> Option<wire::SwitchLim
         (api::Mode::Switch, Some(limits)) => {
             let enter = errors.rate(&limits.enter, "spec.switch.enter");
             let leave = errors.rate(&limits.leave, "spec.switch.leave");
-            let limits = wire::SwitchLimits {
+            let limits = Switch {
                 enter: enter?,
                 leave: leave?,
+                scope: limits.scope,
             };
             let below = spillway_core::switch::Limits::new(limits.enter, limits.leave).is_some();
             errors.require(below, "spec.switch.leave", "write a rate below enter");

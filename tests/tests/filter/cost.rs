@@ -10,6 +10,7 @@ use crate::sidecar::{
     BURST, HOME, HOST, SPILLED, Sidecar, client, hop, inbound, load, outbound, policy,
     response_with, server, stranger,
 };
+use crate::switch_service::shared;
 
 /// More fuel than this part of the table's is a difference: compilers differ by less.
 const TOLERANCE: f64 = 0.03;
@@ -146,6 +147,7 @@ fn measured() -> Vec<(&'static str, Cost)> {
         ("caller-shadow", caller(&shadow("Client"), &[], "primary")),
         ("caller-switch-home", caller(&switching, &[], "primary")),
         ("caller-switched", switched(&switching)),
+        ("caller-switched-together", switched_together()),
         (
             "server-home",
             serving("primary", &wide, &inbound(HOME), nothing, true),
@@ -171,6 +173,16 @@ fn measured() -> Vec<(&'static str, Cost)> {
             serving("primary", &concurrent, &inbound(HOME), nothing, true),
         ),
         (
+            "server-switch-together",
+            serving(
+                "primary",
+                &shared("Server", 2),
+                &inbound("primary;mesh-token-1;primary;worker;1;;0"),
+                |home| home.pass(200),
+                true,
+            ),
+        ),
+        (
             "server-shadow",
             serving("primary", &shadow("Server"), &inbound(HOME), nothing, true),
         ),
@@ -190,6 +202,26 @@ fn switched(document: &str) -> Cost {
         ])
     };
     let wanted = |outcome: &Outcome| matches!(outcome, Outcome::Forwarded(headers) if hop(headers)[0] == "burst");
+    measure(&mut sidecar, &outbound(), answer, wanted)
+}
+
+/// The same where callers share the switch, and home says that all have left.
+fn switched_together() -> Cost {
+    let mut sidecar = Sidecar::start("primary", &shared("Client", 2));
+    let spilled = |headers: &Headers| headers.only("x-spillway").unwrap().starts_with("burst");
+    let answer = |headers: &Headers| {
+        let mut answer = if spilled(headers) {
+            load("burst", 100, 1)
+        } else {
+            response_with(&[("x-spillway-load", "primary;0;1;5;70;9000;20000;1")])
+        };
+        let subset = if spilled(headers) { "burst" } else { "home" };
+        let route = format!("outbound|80|spillway-{subset}|{HOST}");
+        answer.properties = answer.properties.with(&["xds", "cluster_name"], route);
+        answer
+    };
+    let wanted =
+        |outcome: &Outcome| matches!(outcome, Outcome::Forwarded(headers) if spilled(headers));
     measure(&mut sidecar, &outbound(), answer, wanted)
 }
 

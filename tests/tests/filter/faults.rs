@@ -11,6 +11,7 @@ use spillway_tests::{
 use crate::sidecar::{
     HOME, client, document, filter, inbound, load, outbound, policy, server, stranger,
 };
+use crate::switch_service::shared;
 
 const SPILLED: &str = "burst;mesh-token-1;primary;worker;2;b";
 
@@ -82,6 +83,7 @@ fn paths() -> Vec<Path> {
             of("Client", switch),
             traffic::response(200),
         ),
+        caller("caller that shares a switch", shared("Client", 2), news()),
         caller(
             "caller with a maximum and an override",
             of("Client", |p| {
@@ -123,12 +125,27 @@ fn paths() -> Vec<Path> {
             many(HOME),
         ),
         server_of(
+            "server of callers that share a switch",
+            "primary",
+            shared("Server", 2),
+            many("primary;mesh-token-1;primary;worker;1;;1"),
+        ),
+        server_of(
             "server without policies",
             "primary",
             document("Server", |d| d["policies"] = json!([])),
             many(HOME),
         ),
     ]
+}
+
+/// Of an endpoint where all have switched.
+fn news() -> Response {
+    let mut answer = load("primary", 0, 1);
+    answer.headers = answer
+        .headers
+        .set("x-spillway-load", "primary;0;1;5;70;9000;20000;1");
+    answer
 }
 
 fn faults() -> Vec<Fault> {

@@ -22,3 +22,4 @@ mod server;
 mod shadow;
 mod sidecar;
 mod switch;
+mod switch_service;

@@ -3,6 +3,7 @@
 use spillway_tests::{Fault, Proxy, traffic};
 
 use crate::sidecar::{BURST, HOME, Sidecar, attempt, document, inbound, outbound, policy, server};
+use crate::switch_service::shared;
 use serde_json::json;
 
 /// The keys of the two records that its policy has; another remembers what was last complained about.
@@ -141,15 +142,21 @@ fn the_switchs_record_is_as_safe() {
         p["switch"] = json!({"enter": "15/s", "leave": "10/s"});
         p["overflow"] = json!([{"cluster": "burst", "maxRate": "20/s"}]);
     });
-    let keys = records(&Sidecar::start("primary", &switching));
+    switch_is_safe(&switching, &records(&Sidecar::start("primary", &switching)));
+    let shared = shared("Client", 1);
+    let keys = Sidecar::start("primary", &shared).proxy.shared_keys();
+    switch_is_safe(&shared, &keys);
+}
+
+fn switch_is_safe(switching: &str, keys: &[String]) {
     for key in keys {
-        let bytes = Sidecar::start("primary", &switching)
+        let bytes = Sidecar::start("primary", switching)
             .proxy
-            .shared(&key)
+            .shared(key)
             .unwrap();
         for foreign in foreign(&bytes) {
-            let mut caller = Sidecar::start("primary", &switching);
-            caller.proxy.set_shared(&key, &foreign);
+            let mut caller = Sidecar::start("primary", switching);
+            caller.proxy.set_shared(key, &foreign);
             for _ in 0..10 {
                 assert!(
                     caller
@@ -197,4 +204,55 @@ fn a_compare_and_swap_that_always_loses_loses_no_request() {
         home.refused(&inbound(HOME))
             .is_some_and(|a| a.status == 429)
     );
+}
+
+/// The totals that callers share a switch by: what is not ours is replaced, under another name, so that nobody
+/// takes the difference for requests.
+#[test]
+fn foreign_totals_are_replaced() {
+    const ASKS: &str = "primary;mesh-token-1;primary;worker;1;;0";
+    let told = |home: &mut Sidecar| {
+        let answer = home.answer(&inbound(ASKS), &traffic::response(200));
+        let value = answer.only("x-spillway-load")?;
+        let numbers = value.split(';').skip(3).map(|part| part.parse().unwrap());
+        Some(numbers.collect::<Vec<u32>>())
+    };
+    let busy = |home: &mut Sidecar| {
+        for _ in 0..20 {
+            told(home);
+            home.pass(100);
+        }
+        told(home).unwrap()
+    };
+    let document = shared("Server", 1);
+    let mut ours = Sidecar::start("primary", &document);
+    let before = busy(&mut ours);
+    assert!(before[1] >= 19, "{before:?}");
+    let key = ours.proxy.shared_keys().into_iter();
+    let key = key
+        .filter(|key| key.starts_with("spillway.t."))
+        .collect::<Vec<_>>();
+    let [key] = key.as_slice() else {
+        panic!("{key:?}")
+    };
+    let bytes = ours.proxy.shared(key).unwrap();
+    let mut filled = bytes.clone();
+    let mut all = foreign(&bytes);
+    for fill in [0x00, 0x01, 0x7f, 0x80] {
+        filled[2..].fill(fill);
+        all.push(filled.clone());
+    }
+    for foreign in all {
+        let mut home = Sidecar::start("primary", &document);
+        home.proxy.set_shared(key, &foreign);
+        home.pass(300);
+        let after = busy(&mut home);
+        assert!((15..=25).contains(&after[1]), "{after:?}: {foreign:.40?}");
+        assert!(after[4] <= 1_000_000_000);
+    }
+    // A thread that starts now goes on with what is ours.
+    let mut second = Sidecar::of(&ours.proxy, &document);
+    second.pass(100);
+    let after = told(&mut second).unwrap();
+    assert!(after[0] == before[0] && after[1] >= before[1], "{after:?}");
 }
