@@ -3,8 +3,6 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
 use spillway_core::caller::{Answer, Ask, Caller, Decision, Force, Reason};
 use spillway_core::config::{EnvoyCluster, Mode, Policy, Rung};
 use spillway_core::gate::{self, Class, Gate, Verdict};
@@ -349,10 +347,9 @@ impl CallerStream {
     }
 }
 
-impl Context for CallerStream {}
-
-impl HttpContext for CallerStream {
-    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+impl CallerStream {
+    #[inline(never)]
+    pub(crate) fn on_request_headers(&mut self, end_of_stream: bool) {
         let policy = self.policy();
         let map = host::headers(Map::Request)
             .ok()
@@ -370,7 +367,7 @@ impl HttpContext for CallerStream {
             let _ = host::remove_header(Map::Request, header::HOP.as_bytes());
         }
         let Some(by) = policy else {
-            return Action::Continue;
+            return;
         };
         let decided = by.decide(&request, end_of_stream, &self.slot);
         by.count(&decided);
@@ -409,12 +406,12 @@ impl HttpContext for CallerStream {
                 small: end_of_stream || request.small() == Some(true),
             });
         }
-        Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    #[inline(never)]
+    pub(crate) fn on_response_headers(&mut self) {
         let Some(sent) = self.sent.take() else {
-            return Action::Continue;
+            return;
         };
         let map = host::headers(Map::Response)
             .ok()
@@ -446,7 +443,7 @@ impl HttpContext for CallerStream {
         let now = self.slot.now.get();
         let mut state = sent.by.state.borrow_mut();
         let Some(target) = state.place(target) else {
-            return Action::Continue;
+            return;
         };
         let was_closed = target > 0 && state.closed(target - 1, now);
         let bounced = response.bounced();
@@ -465,7 +462,6 @@ impl HttpContext for CallerStream {
         if target > 0 && !was_closed && state.closed(target - 1, now) {
             sent.by.add(sent.by.closed.get(target - 1));
         }
-        Action::Continue
     }
 }
 

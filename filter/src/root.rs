@@ -9,7 +9,7 @@ use core::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
+use proxy_wasm::types::{Action, ContextType};
 use spillway_core::config::{Config, Side};
 use spillway_core::record::{Reader, Record, Writer};
 use spillway_core::table::Table;
@@ -205,22 +205,56 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let active = self.slot.active.borrow().clone();
-        Some(match active {
-            None => Box::new(Untouched),
-            Some(active) => match active.config.side {
-                Side::Client => Box::new(CallerStream::new(self.slot.clone(), active)),
-                Side::Server => Box::new(ServerStream::new(self.slot.clone(), active)),
-            },
-        })
+        Some(Box::new(Stream::new(&self.slot)))
     }
 }
 
-/// A stream before there is a configuration.
-struct Untouched;
+/// A request and its answer.
+///
+/// One type for both sides: each type behind the crate's traits keeps some sixty default methods in
+/// the module.
+enum Stream {
+    /// Before there is a configuration.
+    Untouched,
+    Caller(CallerStream),
+    Server(ServerStream),
+}
 
-impl Context for Untouched {}
-impl HttpContext for Untouched {}
+impl Stream {
+    fn new(slot: &Rc<Slot>) -> Self {
+        let Some(active) = slot.active.borrow().clone() else {
+            return Self::Untouched;
+        };
+        match active.config.side {
+            Side::Client => Self::Caller(CallerStream::new(Rc::clone(slot), active)),
+            Side::Server => Self::Server(ServerStream::new(Rc::clone(slot), active)),
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        match self {
+            Self::Untouched => Action::Continue,
+            Self::Caller(stream) => {
+                stream.on_request_headers(end_of_stream);
+                Action::Continue
+            }
+            Self::Server(stream) => stream.on_request_headers(),
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        match self {
+            Self::Untouched => {}
+            Self::Caller(stream) => stream.on_response_headers(),
+            Self::Server(stream) => stream.on_response_headers(),
+        }
+        Action::Continue
+    }
+}
 
 /// The document that was last complained about, so that the VMs of an Envoy say it once.
 #[derive(Default)]

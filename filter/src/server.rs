@@ -3,7 +3,6 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use spillway_core::config::{Config, EnvoyCluster, Mode, Policy, Workload};
 use spillway_core::gate::{Class, Gate, Verdict};
@@ -320,10 +319,9 @@ impl ServerStream {
     }
 }
 
-impl Context for ServerStream {}
-
-impl HttpContext for ServerStream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+impl ServerStream {
+    #[inline(never)]
+    pub(crate) fn on_request_headers(&mut self) -> Action {
         let map = host::headers(Map::Request)
             .ok()
             .flatten()
@@ -389,9 +387,10 @@ impl HttpContext for ServerStream {
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    #[inline(never)]
+    pub(crate) fn on_response_headers(&mut self) {
         if self.ours {
-            return Action::Continue;
+            return;
         }
         let map = host::headers(Map::Response)
             .ok()
@@ -408,7 +407,7 @@ impl HttpContext for ServerStream {
         }) = &self.serves
         else {
             tag(Map::Response, config, false, response.ours.prefix);
-            return Action::Continue;
+            return;
         };
         let rho = by.state.borrow().rho_for(request);
         if rho.is_some() || news.is_some() {
@@ -428,7 +427,6 @@ impl HttpContext for ServerStream {
         if !by.policy.shadow {
             tag(Map::Response, config, true, response.ours.prefix);
         }
-        Action::Continue
     }
 }
 

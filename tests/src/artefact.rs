@@ -115,4 +115,11 @@ impl Filter {
     pub fn size(&self) -> usize {
         self.size
     }
+
+    /// Bytes of the largest function, compiled for this host.
+    #[must_use]
+    pub fn largest_function(&self) -> usize {
+        let sizes = self.module.functions().map(|function| function.len);
+        sizes.max().unwrap_or_default()
+    }
 }

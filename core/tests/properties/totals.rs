@@ -166,7 +166,8 @@ fn a_liar_changes_little() {
                 let mut lie = newest.unwrap().next();
                 // Now and then a number from nowhere.
                 if second % 7 == 0 {
-                    lie = Epoch::new((second as u32 * 7_654_321) % 1_000_000_000).unwrap();
+                    let anywhere = second * 7_654_321 % 1_000_000_000;
+                    lie = Epoch::new(anywhere as u32).unwrap();
                 }
                 service.visit(1, Some(lie));
                 service.pass(rate, SECOND);
