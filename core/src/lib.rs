@@ -27,6 +27,7 @@ pub mod config;
 pub mod fixed;
 pub mod gate;
 pub mod header;
+pub mod index;
 pub mod load;
 pub mod rate;
 pub mod record;

@@ -17,7 +17,7 @@ use spillway_core::table::Table;
 use crate::caller::{CallerPolicy, CallerStream};
 use crate::host::{self, path};
 use crate::metrics::{Counter, Gauge, name};
-use crate::server::{ServerPolicy, ServerStream};
+use crate::server::{self, ServerPolicy, ServerStream};
 use crate::shared::Key;
 
 /// Period of the ticks, ms: sums, metrics and the clock of the caller's side.
@@ -29,9 +29,12 @@ thread_local! {
 
 /// A configuration in force, with the state of its policies.
 pub(crate) struct Active {
+    /// Its policies have been moved to one of the two lists that follow.
     pub(crate) config: Config,
     pub(crate) callers: Vec<Rc<CallerPolicy>>,
-    pub(crate) servers: Vec<Rc<ServerPolicy>>,
+    /// Those that this sidecar's workload serves, with their places in the configuration: few,
+    /// where a namespace has many.
+    pub(crate) servers: Vec<(usize, Rc<ServerPolicy>)>,
     /// The destination of the last request, and its policy: most callers have few.
     pub(crate) last: RefCell<(Box<[u8]>, Option<usize>)>,
     generation: Gauge,
@@ -124,7 +127,7 @@ impl Slot {
         for caller in &active.callers {
             caller.tick(now, wall);
         }
-        for server in &active.servers {
+        for (_, server) in &active.servers {
             server.tick(now);
         }
     }
@@ -132,26 +135,25 @@ impl Slot {
 
 impl Active {
     #[inline(never)]
-    fn new(config: Config, old: Option<&Self>, now: u64) -> Self {
+    fn new(mut config: Config, old: Option<&Self>, now: u64) -> Self {
         let (mut callers, mut servers) = (Vec::new(), Vec::new());
-        for policy in &config.policies {
+        for (at, policy) in core::mem::take(&mut config.policies)
+            .into_iter()
+            .enumerate()
+        {
+            let old = old.and_then(|old| Some((old, old.config.policy_for_id(&policy.id)?)));
             match config.side {
                 Side::Client => {
-                    let old = old.and_then(|o| o.callers.iter().find(|c| c.policy.id == policy.id));
-                    callers.push(Rc::new(CallerPolicy::new(
-                        policy.clone(),
-                        old.map(|o| &**o),
-                        now,
-                    )));
+                    let old = old.and_then(|(old, at)| old.callers.get(at));
+                    let old = old.map(|old| &**old);
+                    callers.push(Rc::new(CallerPolicy::new(policy, old, now)));
                 }
-                Side::Server => {
-                    let old = old.and_then(|o| o.servers.iter().find(|s| s.policy.id == policy.id));
-                    servers.push(Rc::new(ServerPolicy::new(
-                        policy.clone(),
-                        &config.own,
-                        old.map(|o| &**o),
-                    )));
+                Side::Server if server::is_served_here(&policy) => {
+                    let old = old.and_then(|(old, at)| old.server(at));
+                    let old = old.map(|old| &**old);
+                    servers.push((at, Rc::new(ServerPolicy::new(policy, &config.own, old))));
                 }
+                Side::Server => {}
             }
         }
         Self {
@@ -161,6 +163,12 @@ impl Active {
             last: RefCell::default(),
             generation: Gauge::default(),
         }
+    }
+
+    /// The policy at this place of the configuration, if this sidecar's workload serves it.
+    pub(crate) fn server(&self, at: usize) -> Option<&Rc<ServerPolicy>> {
+        let found = self.servers.binary_search_by_key(&at, |(place, _)| *place);
+        self.servers.get(found.ok()?).map(|(_, server)| server)
     }
 }
 

@@ -31,8 +31,6 @@ const VERDICTS: [&str; 4] = ["admitted", "forced", "bounced", "shed"];
 /// A policy with its state in this VM.
 pub(crate) struct ServerPolicy {
     pub(crate) policy: Policy,
-    /// This sidecar's workload is the policy's target.
-    mine: bool,
     state: Rc<RefCell<Server>>,
     gate: Key,
     sums: Key,
@@ -51,16 +49,15 @@ pub(crate) struct ServerPolicy {
 impl ServerPolicy {
     #[inline(never)]
     pub(crate) fn new(policy: Policy, own: &str, old: Option<&Self>) -> Self {
-        let mine = policy.workload.as_ref().is_none_or(matches);
         let gate = Key::new::<Gate>(&[&policy.id]);
         let sums = Key::new::<Sums>(&[&policy.id]);
         let totals = Key::new::<Totals>(&[&policy.id]);
         // Where it fails, the first store creates them.
-        if mine && policy.capacity.is_some() {
+        if policy.capacity.is_some() {
             let _ = gate.create::<Gate>();
             let _ = sums.create::<Sums>();
         }
-        let shares = mine && matches!(policy.mode, Mode::SwitchService(_)) && policy.home == own;
+        let shares = matches!(policy.mode, Mode::SwitchService(_)) && policy.home == own;
         if shares {
             let _ = totals.create::<Totals>();
         }
@@ -73,7 +70,6 @@ impl ServerPolicy {
             state: old.map_or_else(Rc::default, |o| o.state.clone()),
             untold: old.map_or_else(Rc::default, |o| o.untold.clone()),
             home: shares.then(home),
-            mine,
             gate,
             sums,
             totals,
@@ -82,9 +78,6 @@ impl ServerPolicy {
     }
 
     pub(crate) fn tick(&self, now: u64) {
-        if !self.mine {
-            return;
-        }
         match &self.policy.capacity {
             Some(capacity) => self.sum(capacity, now),
             None => {
@@ -222,6 +215,11 @@ fn seed(now: u64) -> u64 {
     hash(&node.unwrap_or_default()) ^ now
 }
 
+/// Whether this sidecar's workload is the policy's target.
+pub(crate) fn is_served_here(policy: &Policy) -> bool {
+    policy.workload.as_ref().is_none_or(matches)
+}
+
 /// Whether this sidecar carries all labels of the workload.
 fn matches(workload: &Workload) -> bool {
     workload.labels.iter().all(|(label, wanted)| {
@@ -263,17 +261,15 @@ impl ServerStream {
     fn policy<'a>(&self, request: &Request<'a>) -> Option<(Rc<ServerPolicy>, Option<Hop<'a>>)> {
         let hop = request.ours.hop.and_then(Hop::parse);
         let named = hop.and_then(|hop| self.active.config.policy_for_hop(&hop));
-        if let Some(by) = named
-            .and_then(|at| self.active.servers.get(at))
-            .filter(|by| by.mine)
-        {
+        if let Some(by) = named.and_then(|at| self.active.server(at)) {
             return Some((by.clone(), hop));
         }
         let mut mine = self
             .active
             .servers
             .iter()
-            .filter(|by| by.mine && by.policy.workload.is_some())
+            .map(|(_, by)| by)
+            .filter(|by| by.policy.workload.is_some())
             .peekable();
         mine.peek()?;
         let cluster = host::property(path::ENVOY_CLUSTER)

@@ -5,11 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
+use super::errors::Errors;
 use super::parsed::{Config, Mode, Override, Policy, Rung, Workload};
-use super::read::{self, Errors};
-use super::{ConfigErrors, wire};
+use super::{ConfigErrors, read, wire};
 use crate::caller::Force;
 use crate::header::Hop;
+use crate::index::Index;
 use crate::rate::{Capacity, RateLimit, SECOND};
 use crate::switch;
 use crate::table::Table;
@@ -23,7 +24,7 @@ pub(super) fn parse(document: &[u8], own: &str) -> Result<Config, ConfigErrors> 
     let mut errors = Errors::default();
     let wire = read::document(document, &mut errors);
     document_rules(&wire, &mut errors);
-    if !errors.gaps() {
+    if !errors.gaps {
         for (i, policy) in wire.policies.iter().enumerate() {
             policy_rules(policy, &format!("policies[{i}]"), &wire, &mut errors);
         }
@@ -255,40 +256,52 @@ fn policy_rules(policy: &wire::Policy, path: &str, wire: &wire::Document, errors
 /// Ids are unique, and no two policies claim one destination.
 #[inline(never)]
 fn meetings(policies: &[wire::Policy], errors: &mut Errors) {
-    let mut ids = Table::default();
-    let mut taken: Table<Vec<u16>> = Table::default();
+    let ids = policies.iter().enumerate();
+    let ids = Index::new(ids.map(|(i, policy)| (policy.id.as_str(), i)).collect());
+    let claims = || {
+        policies.iter().enumerate().flat_map(|(i, policy)| {
+            let of_policy = policy.destinations.iter().enumerate();
+            of_policy.map(move |(d, destination)| (destination, (i, d)))
+        })
+    };
+    let hosts = claims().map(|(to, place)| (to.host.as_str(), (place, &to.ports)));
+    let hosts = Index::new(hosts.collect());
     for (i, policy) in policies.iter().enumerate() {
-        errors.require(
-            ids.insert(policy.id.clone(), ()).is_none(),
-            &[&format!("policies[{i}].id")],
-            "is another policy's id already",
-        );
-        for (d, destination) in policy.destinations.iter().enumerate() {
-            let Some(others) = taken.entry(&destination.host) else {
-                continue;
-            };
-            for port in ports_or_all(&destination.ports) {
-                let met = others
-                    .iter()
-                    .any(|other| *other == port || *other == 0 || port == 0);
-                errors.require(
-                    !met,
-                    &[&format!("policies[{i}].destinations[{d}]")],
-                    "host and port have a policy already: one policy a destination",
-                );
-                others.push(port);
-            }
+        if ids.get(&policy.id).any(|other| *other < i) {
+            errors.add(
+                format!("policies[{i}].id"),
+                "is another policy's id already",
+            );
+        }
+    }
+    for (destination, place) in claims() {
+        let mut earlier = hosts
+            .get(&destination.host)
+            .take_while(|(other, _)| *other < place);
+        if earlier.any(|(_, ports)| meet(ports, &destination.ports)) || twice(&destination.ports) {
+            let (i, d) = place;
+            errors.add(
+                format!("policies[{i}].destinations[{d}]"),
+                "host and port have a policy already: one policy a destination",
+            );
         }
     }
 }
 
+/// No port stands for all.
+fn meet(one: &[u16], other: &[u16]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|port| other.contains(port))
+}
+
+fn twice(ports: &[u16]) -> bool {
+    let mut rest = ports.iter();
+    core::iter::from_fn(|| rest.next().map(|port| (port, rest.as_slice())))
+        .any(|(port, rest)| rest.contains(port))
+}
+
 /// Port 0 stands for all.
-fn ports_or_all(ports: &[u16]) -> Vec<u16> {
-    if ports.is_empty() {
-        [0].into()
-    } else {
-        ports.into()
-    }
+fn ports_or_all(ports: &[u16]) -> &[u16] {
+    if ports.is_empty() { &[0] } else { ports }
 }
 
 #[inline(never)]
@@ -304,10 +317,11 @@ fn build(wire: wire::Document, own: &str) -> Config {
         policies: Vec::new(),
         passed_over: Vec::new(),
         tokens: wire.tokens,
-        by_host: Table::default(),
-        by_id: Table::default(),
+        by_host: Index::default(),
+        by_id: Index::default(),
     };
     let token = config.tokens.first().cloned().unwrap_or_default();
+    let (mut hosts, mut ids) = (Vec::new(), Vec::new());
     for policy in wire.policies {
         let at = config.policies.len();
         let home = match (&policy.home, own_row) {
@@ -319,16 +333,16 @@ fn build(wire: wire::Document, own: &str) -> Config {
             }
         };
         for destination in &policy.destinations {
-            if let Some(ports) = config.by_host.entry(&destination.host) {
-                let all = ports_or_all(&destination.ports);
-                ports.extend(all.into_iter().map(|port| (port, at)));
-            }
+            let ports = ports_or_all(&destination.ports).iter();
+            hosts.extend(ports.map(|port| (destination.host.clone(), (*port, at))));
         }
-        config.by_id.insert(policy.id.clone(), at);
+        ids.push((policy.id.clone(), at));
         config
             .policies
             .push(build_policy(policy, home, &token, own));
     }
+    config.by_host = Index::new(hosts);
+    config.by_id = Index::new(ids);
     config
 }
 

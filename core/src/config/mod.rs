@@ -5,6 +5,9 @@
 //! is documented in `docs/reference/plugin-configuration.md`.
 
 mod check;
+mod errors;
+mod fields;
+mod json;
 mod parsed;
 mod read;
 pub mod wire;

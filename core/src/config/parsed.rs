@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::{ConfigErrors, check};
 use crate::caller::Force;
 use crate::header::Hop;
+use crate::index::Index;
 use crate::rate::{Capacity, RateLimit};
 use crate::switch;
 use crate::table::Table;
@@ -32,8 +33,8 @@ pub struct Config {
     /// the table.
     pub passed_over: Vec<String>,
     pub(super) tokens: Vec<String>,
-    pub(super) by_host: Table<Vec<(u16, usize)>>,
-    pub(super) by_id: Table<usize>,
+    pub(super) by_host: Index<String, (u16, usize)>,
+    pub(super) by_id: Index<String, usize>,
 }
 
 /// A policy as one cluster's sidecars see it.
@@ -128,9 +129,8 @@ impl Config {
         if name.direction != "outbound" {
             return None;
         }
-        let ports = self.by_host.get(name.host)?;
-        ports
-            .iter()
+        self.by_host
+            .get(name.host)
             .find(|(port, _)| *port == 0 || *port == name.port)
             .map(|(_, policy)| *policy)
     }
@@ -143,10 +143,16 @@ impl Config {
             .iter()
             .fold(false, |known, token| known | same(token, hop.token));
         if known {
-            self.by_id.get(hop.policy).copied()
+            self.policy_for_id(hop.policy)
         } else {
             None
         }
+    }
+
+    /// The policy of this id.
+    #[must_use]
+    pub fn policy_for_id(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).next().copied()
     }
 }
 

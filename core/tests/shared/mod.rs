@@ -13,6 +13,7 @@ mod events;
 mod fixed;
 mod gate;
 mod headers;
+mod index;
 mod load;
 mod mesh_cases;
 mod rate;
