@@ -7,12 +7,12 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e \
-	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-fleet bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
-BENCHES := bench-cost bench-fleet bench-sim
+BENCHES := bench-cost bench-limits bench-fleet bench-sim
 # How many clusters the controller is measured with.
 CLUSTERS := 100
 SETUP := tools/setup --quiet
@@ -188,6 +188,10 @@ bench: ## Runs every benchmark and prints the rows that miss their aim
 bench-cost: wasm-build ## Measures what the filter costs per request
 	@$(SETUP) envoy
 	cargo run -p spillway-e2e --profile fast --bin bench-cost
+
+bench-limits: wasm-build ## Measures what one sidecar bears: requests, policies, changes of them
+	@$(SETUP) envoy
+	cargo run -p spillway-e2e --profile fast --bin bench-cost -- limits
 
 bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters, and what the controller needs
 	@$(SETUP) clusters fleet registry

@@ -3,14 +3,16 @@
 //!
 //! ```text
 //! bench-cost [--rounds N] [--slice REQUESTS] [--scene NAME]... [--also NAME=FILE]...
+//! bench-cost limits [--rounds N] [--part rate|memory|change]...
 //! ```
 //!
-//! `--scene` measures these scenes only; `--also` measures more builds of the filter in the same
+//! `limits` measures what one sidecar bears instead: see [`limits`]. `--scene` measures these scenes only; `--also` measures more builds of the filter in the same
 //! rounds. What is compared takes turns in
 //! slices of a fraction of a second, and each ratio is taken within a round, so that a slow minute
 //! of the machine is everybody's; the result is the median of the rounds. It is processor time
 //! and not duration that is compared, since the proxies share the machine with their load.
 
+mod limits;
 mod noop;
 mod proxy;
 mod report;
@@ -26,11 +28,12 @@ use anyhow::{Context, Result, bail};
 use spillway_e2e::address::Block;
 use spillway_e2e::bench::{Report, Row};
 use spillway_e2e::random::Random;
+use tokio::runtime::Builder;
 
 use self::proxy::Proxy;
 use self::report::Sample;
 use self::scene::Scene;
-use self::traffic::{Connections, Upstream};
+use self::traffic::{CONNECTIONS, Connections, Upstream};
 use self::variant::Variant;
 
 /// Slices of each measurement in a round.
@@ -84,9 +87,20 @@ struct Cell {
     rounds: Vec<f64>,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let options = Options::parse(std::env::args().skip(1))?;
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if_eq("limits").is_some() {
+        let options = limits::Options::parse(arguments)?;
+        // One thread makes the load and answers it, so that it leaves a core to a proxy.
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(limits::run(&options));
+    }
+    let options = Options::parse(arguments)?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let upstream = Upstream::start().await?;
     let mut variants = Variant::all(folder.path())?;
@@ -98,13 +112,14 @@ async fn main() -> Result<()> {
     let mut proxies = Vec::new();
     for variant in variants {
         let address = block.next_address()?;
-        proxies.push(Proxy::start(variant, address, upstream.address(), folder.path()).await?);
+        proxies.push(Proxy::start(variant, address, upstream.address(), folder.path(), 1).await?);
     }
     let mut cells = Vec::new();
     for (number, proxy) in proxies.iter().enumerate() {
         for scene in options.scenes.iter().copied() {
             if proxy.variant().serves(scene) {
-                let mut connections = Connections::open(proxy.listener(scene), scene).await?;
+                let mut connections =
+                    Connections::open(proxy.listener(scene), scene, CONNECTIONS).await?;
                 scene.check(proxy.variant(), &mut connections).await?;
                 cells.push(Cell {
                     proxy: number,

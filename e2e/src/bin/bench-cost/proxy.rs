@@ -1,4 +1,4 @@
-//! One Envoy with one worker, with the connection managers of a sidecar for each side.
+//! One Envoy with the connection managers of a sidecar for each side.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -31,8 +31,9 @@ impl Proxy {
         address: Ipv4Addr,
         upstream: SocketAddr,
         folder: &Path,
+        workers: usize,
     ) -> Result<Self> {
-        let bootstrap = folder.join(format!("{}.json", variant.name()));
+        let bootstrap = folder.join(format!("{address}.json"));
         let log = bootstrap.with_extension("log");
         std::fs::write(
             &bootstrap,
@@ -42,7 +43,7 @@ impl Proxy {
             "-c",
             &bootstrap.to_string_lossy(),
             "--concurrency",
-            "1",
+            &workers.to_string(),
             "--disable-hot-restart",
             "--log-level",
             "warning",
@@ -89,22 +90,46 @@ impl Proxy {
         (self.address, port(scene)).into()
     }
 
-    /// User and system time of all its threads, to the nanosecond: what `/proc/PID/stat` gives is
-    /// the same to 10 ms.
+    /// User and system time of all its threads.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let mut nanoseconds: u64 = 0;
+        Ok(self.threads()?.iter().map(|(_, time)| *time).sum())
+    }
+
+    /// The names of its threads and their user and system time, to the nanosecond: what
+    /// `/proc/PID/stat` gives is the same to 10 ms.
+    pub(crate) fn threads(&self) -> Result<Vec<(String, Duration)>> {
+        let mut threads = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let task = task?.path();
+            let read = |file| std::fs::read_to_string(task.join(file));
             // A thread that has ended meanwhile.
-            let Ok(line) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+            let (Ok(name), Ok(line)) = (read("comm"), read("schedstat")) else {
                 continue;
             };
             let on_cpu = line
                 .split_whitespace()
                 .next()
                 .context("an empty schedstat")?;
-            nanoseconds += on_cpu.parse::<u64>()?;
+            let time = Duration::from_nanos(on_cpu.parse()?);
+            threads.push((name.trim().to_owned(), time));
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(threads)
+    }
+
+    /// The value of a gauge in each of its forms, from the admin listener.
+    pub(crate) async fn gauges(&self, name: &str) -> Result<Vec<u64>> {
+        let address = SocketAddr::from((self.address, ADMIN_PORT));
+        let admin = HttpClient::new(&Target {
+            address,
+            host: address.to_string(),
+            http2: false,
+        });
+        let answer = admin
+            .call(&Call::get(&format!("/stats?filter={name}")))
+            .await?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let values = text.lines().filter_map(|line| line.rsplit_once(": "));
+        Ok(values.filter_map(|(_, value)| value.parse().ok()).collect())
     }
 
     /// Resident memory in MiB.

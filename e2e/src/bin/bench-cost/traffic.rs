@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::scene::Scene;
 
-/// Connections of each cell.
-const CONNECTIONS: usize = 8;
+/// Connections of each cell, where a few are enough.
+pub(crate) const CONNECTIONS: usize = 8;
 
 /// An answer's head as an application gives it; a path that begins with `/load` adds what a
 /// server's sidecar would.
@@ -149,9 +149,9 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) async fn open(to: SocketAddr, scene: Scene) -> Result<Self> {
+    pub(crate) async fn open(to: SocketAddr, scene: Scene, count: usize) -> Result<Self> {
         let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..count {
             let stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
             let buffer = Vec::with_capacity(8192);

@@ -40,18 +40,9 @@ impl Variant {
     pub(crate) fn all(folder: &Path) -> Result<Vec<Self>> {
         let empty = folder.join("noop.wasm");
         std::fs::write(&empty, noop::module()?)?;
-        let empty = vec![plugin("noop", &empty, "")];
         Ok(vec![
-            Self {
-                name: "none".to_owned(),
-                job: Job::Other,
-                filters: [Some(Vec::new()), Some(Vec::new()), None],
-            },
-            Self {
-                name: "no-op".to_owned(),
-                job: Job::Other,
-                filters: [Some(empty.clone()), Some(empty), None],
-            },
+            Self::none(),
+            Self::empty(&empty),
             Self {
                 name: "local-rate-limit".to_owned(),
                 job: Job::Other,
@@ -66,15 +57,56 @@ impl Variant {
         ])
     }
 
+    /// No filter.
+    pub(crate) fn none() -> Self {
+        Self {
+            name: "none".to_owned(),
+            job: Job::Other,
+            filters: [Some(Vec::new()), Some(Vec::new()), None],
+        }
+    }
+
+    /// The module that does nothing.
+    pub(crate) fn empty(module: &Path) -> Self {
+        let filter = vec![plugin("noop", module, "")];
+        Self {
+            name: "no-op".to_owned(),
+            job: Job::Other,
+            filters: [Some(filter.clone()), Some(filter), None],
+        }
+    }
+
     /// A build of the filter.
     pub(crate) fn filter(name: &str, code: &Path) -> Self {
-        let caller = plugin("spillway-client", code, &document(Side::Client));
-        let server = plugin("spillway-server", code, &document(Side::Server));
-        let server = Some(vec![server]);
+        Self::with_policies(name, code, 1)
+    }
+
+    /// The same with so many policies, of which requests need one.
+    pub(crate) fn with_policies(name: &str, code: &Path, policies: usize) -> Self {
+        let of = |side: Side| plugin(side.plugin(), code, &document(side, 1, policies));
+        let caller = of(Side::Client);
+        let server = Some(vec![of(Side::Server)]);
         Self {
             name: name.to_owned(),
             job: Job::Same,
             filters: [Some(vec![caller]), server.clone(), server],
+        }
+    }
+
+    /// The caller's side alone, whose plugin stands in a file that Envoy watches: see
+    /// [`write_plugin`].
+    pub(crate) fn discovered(name: &str, file: &Path) -> Self {
+        let filter = json!({
+            "name": Side::Client.plugin(),
+            "config_discovery": {
+                "config_source": {"path_config_source": {"path": file}, "resource_api_version": "V3"},
+                "type_urls": [WASM],
+            },
+        });
+        Self {
+            name: name.to_owned(),
+            job: Job::Same,
+            filters: [Some(vec![filter]), None, None],
         }
     }
 
@@ -115,8 +147,29 @@ impl Variant {
     }
 }
 
-/// The plugin configuration: a policy whose limit is never reached, and one whose limit always is.
-fn document(side: Side) -> String {
+/// Replaces the file of a discovered variant as a whole, which Envoy notices.
+pub(crate) fn write_plugin(
+    file: &Path,
+    code: &Path,
+    generation: u64,
+    policies: usize,
+) -> Result<()> {
+    let document = document(Side::Client, generation, policies);
+    let mut resource = plugin(Side::Client.plugin(), code, &document);
+    if let Some(fields) = resource.as_object_mut() {
+        fields.insert("@type".to_owned(), json!(TYPED_EXTENSION));
+    }
+    let new = file.with_extension("new");
+    std::fs::write(&new, json!({"resources": [resource]}).to_string())?;
+    Ok(std::fs::rename(new, file)?)
+}
+
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const TYPED_EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+
+/// The plugin configuration: a policy whose limit is never reached, and one whose limit always is;
+/// then those of other services, until there are so many of the caller's.
+fn document(side: Side, generation: u64, policies: usize) -> String {
     let policy = |id: &str, rate: &str| {
         let policy = Policy::worker("primary", &["burst"]).rate_per_endpoint("primary", rate, 1);
         policy.with(|policy| {
@@ -125,10 +178,12 @@ fn document(side: Side) -> String {
         })
     };
     let below = policy("below", "1000000/s");
+    let others = (1..policies).map(|number| other(&format!("service-{number:04}"), &below));
     let mut policies = Policies::for_clusters(["primary", "burst"])
         .prefix("primary", "home-")
         .prefix("burst", "bursty-")
-        .policy(below);
+        .policy(below.clone());
+    policies.policies.extend(others);
     if side == Side::Server {
         // Found by the header between the sidecars alone.
         let bounce = policy("bounce", "1/s").with(|policy| {
@@ -137,14 +192,28 @@ fn document(side: Side) -> String {
         });
         policies = policies.policy(bounce);
     }
-    policies.document(1, side).to_string()
+    policies.document(generation, side).to_string()
+}
+
+/// A policy like this one of another service.
+fn other(service: &str, policy: &Policy) -> Policy {
+    policy.clone().with(|policy| {
+        policy.id = format!("{service}-f8a1c18b6f");
+        policy.name = format!("default/{service}");
+        for destination in &mut policy.destinations {
+            destination.host = format!("{service}.default.svc.cluster.local");
+        }
+        if let Some(workload) = &mut policy.workload {
+            workload.labels = [("app".to_owned(), service.to_owned())].into();
+        }
+    })
 }
 
 fn plugin(name: &str, code: &Path, configuration: &str) -> Value {
     json!({
         "name": name,
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "@type": WASM,
             "config": {
                 "name": name,
                 "root_id": name,
