@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
-	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e \
+	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e test-many \
 	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -121,6 +121,10 @@ test-filter: wasm-build ## Tests the built filter under a host that misbehaves
 test-e2e: wasm-build wasm-trap ## Tests the filter in real Envoys, one test at a time
 	@$(SETUP) envoys
 	tools/cargo-test spillway-e2e --test-threads=1
+
+test-many: wasm-build ## Tests many sidecars with one limit and all faults, and prints figures; SPILLWAY_MANY_CAPACITY=400 on eight cores
+	@$(SETUP) envoys
+	cargo test -p spillway-e2e --test many -- --include-ignored --nocapture --test-threads=1
 
 test-clusters: ## Tests the Kubernetes API servers that other tests stand on, one test at a time
 	@$(SETUP) clusters

@@ -17,14 +17,18 @@ use crate::topology::{Announced, OutlierDetection, Protocol, Service, Topology};
 /// A cluster of Envoy and the endpoints that discovery gives it.
 pub(crate) struct OutboundCluster {
     pub(crate) name: String,
-    pub(crate) eds_file: String,
     pub(crate) cluster: Value,
-    pub(crate) assignment: Value,
+    /// The file of its endpoints, and what it holds; none where they stand in the cluster.
+    pub(crate) eds: Option<(String, Value)>,
 }
 
-/// The subsets of every service as a sidecar in `own` sees them; their load assignments lie in
-/// files in `folder`. (Istio also writes the service without a subset; no route leads there.)
-pub(crate) fn outbound(topology: &Topology, own: &str, folder: &Path) -> Vec<OutboundCluster> {
+/// The subsets of every service as a sidecar in `own` sees them; with a `folder`, their load
+/// assignments lie in files there. (Istio also writes the service without a subset; no route leads there.)
+pub(crate) fn outbound(
+    topology: &Topology,
+    own: &str,
+    folder: Option<&Path>,
+) -> Vec<OutboundCluster> {
     let mut clusters = Vec::new();
     for service in &topology.services {
         let home = service.home.clone().unwrap_or_else(|| own.to_owned());
@@ -34,15 +38,18 @@ pub(crate) fn outbound(topology: &Topology, own: &str, folder: &Path) -> Vec<Out
         }
         for (subset, first) in subsets {
             let name = service.outbound_cluster(&subset);
-            let eds_file = format!("eds-{}.json", name.replace('|', "_"));
-            let path = folder.join(&eds_file);
             let outlier = service.outlier_detection.as_ref();
             // Istio writes priorities only where there is outlier detection.
             let first = outlier.map(|_| first.as_str());
+            let assignment = load_assignment(topology, service, &name, first);
+            let file = format!("eds-{}.json", name.replace('|', "_"));
+            let endpoints = match folder {
+                Some(folder) => eds(&name, &folder.join(&file)),
+                None => json!({"type": "STATIC", "load_assignment": assignment}),
+            };
             clusters.push(OutboundCluster {
-                cluster: outbound_cluster(service, &name, &path, outlier),
-                assignment: load_assignment(topology, service, &name, first),
-                eds_file,
+                cluster: outbound_cluster(service, &name, endpoints, outlier),
+                eds: folder.map(|_| (file, typed(assignment))),
                 name,
             });
         }
@@ -50,24 +57,39 @@ pub(crate) fn outbound(topology: &Topology, own: &str, folder: &Path) -> Vec<Out
     clusters
 }
 
-fn outbound_cluster(
-    service: &Service,
-    name: &str,
-    eds_file: &Path,
-    outlier: Option<&OutlierDetection>,
-) -> Value {
-    let mut cluster = json!({
-        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": name,
+/// Endpoints that lie in a file.
+fn eds(name: &str, file: &Path) -> Value {
+    json!({
         "type": "EDS",
         "eds_cluster_config": {
             "eds_config": {
-                "path_config_source": {"path": eds_file},
+                "path_config_source": {"path": file},
                 "resource_api_version": "V3",
                 "initial_fetch_timeout": "0s",
             },
             "service_name": name,
         },
+    })
+}
+
+/// A load assignment as a resource of its own.
+fn typed(mut assignment: Value) -> Value {
+    if let Some(fields) = assignment.as_object_mut() {
+        let kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+        fields.insert("@type".to_owned(), json!(kind));
+    }
+    assignment
+}
+
+fn outbound_cluster(
+    service: &Service,
+    name: &str,
+    endpoints: Value,
+    outlier: Option<&OutlierDetection>,
+) -> Value {
+    let mut cluster = json!({
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": name,
         "connect_timeout": "10s",
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [{
@@ -78,8 +100,9 @@ fn outbound_cluster(
             "track_remaining": true,
         }]},
     });
-    if let Some(fields) = cluster.as_object_mut() {
-        if let Some(options) = protocol_options(service.protocol) {
+    if let (Some(fields), Value::Object(endpoints)) = (cluster.as_object_mut(), endpoints) {
+        fields.extend(endpoints);
+        if let Some(options) = protocol_options(service.protocol, &service.lost_headers) {
             fields.insert("typed_extension_protocol_options".to_owned(), options);
         }
         if let Some(outlier) = outlier {
@@ -94,21 +117,44 @@ fn outbound_cluster(
     cluster
 }
 
-fn protocol_options(protocol: Protocol) -> Option<Value> {
-    let options = match protocol {
-        Protocol::Http1 => return None,
+fn protocol_options(protocol: Protocol, lost_headers: &[String]) -> Option<Value> {
+    let mut options = match protocol {
+        Protocol::Http1 if lost_headers.is_empty() => return None,
+        Protocol::Http1 => json!({"explicit_http_config": {"http_protocol_options": {}}}),
         Protocol::Http2 => json!({"explicit_http_config": {"http2_protocol_options": {}}}),
         Protocol::ClientProtocol => json!({"use_downstream_protocol_config": {
             "http_protocol_options": {},
             "http2_protocol_options": {},
         }}),
     };
-    let mut options = options;
     if let Some(fields) = options.as_object_mut() {
         let kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         fields.insert("@type".to_owned(), json!(kind));
+        if !lost_headers.is_empty() {
+            fields.insert("http_filters".to_owned(), losing(lost_headers));
+        }
     }
     Some(json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}))
+}
+
+/// Filters between the router and an endpoint that take these headers off its answers.
+fn losing(headers: &[String]) -> Value {
+    let removals: Vec<_> = headers.iter().map(|name| json!({"remove": name})).collect();
+    json!([
+        {
+            "name": "envoy.filters.http.header_mutation",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                "mutations": {"response_mutations": removals},
+            },
+        },
+        {
+            "name": "envoy.filters.http.upstream_codec",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+            },
+        },
+    ])
 }
 
 fn outlier_detection(outlier: &OutlierDetection) -> Value {
@@ -172,11 +218,7 @@ fn load_assignment(
                 .collect::<Vec<_>>(),
         }));
     }
-    json!({
-        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": name,
-        "endpoints": localities,
-    })
+    json!({"cluster_name": name, "endpoints": localities})
 }
 
 fn lb_endpoint(service: &Service, endpoint: &Announced) -> Value {
@@ -219,7 +261,7 @@ pub(crate) fn inbound(service: &Service, app: SocketAddr) -> Value {
         },
     });
     if let (Some(options), Some(fields)) = (
-        protocol_options(Protocol::ClientProtocol),
+        protocol_options(Protocol::ClientProtocol, &[]),
         cluster.as_object_mut(),
     ) {
         fields.insert("typed_extension_protocol_options".to_owned(), options);

@@ -59,6 +59,9 @@ pub struct Service {
     pub bounce_headers: bool,
     /// The circuit breaker for retries; unlimited in Istio unless a user lowers it.
     pub max_retries: u32,
+    /// Headers of answers that are lost on the way to the callers' sidecars, as behind a proxy that
+    /// lets through what it knows.
+    pub lost_headers: Vec<String>,
 }
 
 impl Service {
@@ -86,6 +89,7 @@ impl Service {
             retries: Some(Retries::default()),
             bounce_headers: true,
             max_retries: u32::MAX,
+            lost_headers: Vec::new(),
         }
     }
 
@@ -183,6 +187,10 @@ pub struct ProxyOptions {
     pub extra_stat_tags: bool,
     /// Whether requests are written to the access log.
     pub access_log: bool,
+    /// Whether endpoints lie in files of their own, as by EDS. Otherwise they stand in Envoy's
+    /// clusters, which are replaced when endpoints change. Envoy takes an inotify instance for each
+    /// file, of which a user has 128 by default: too few for more than some fifteen callers.
+    pub eds: bool,
 }
 
 impl Default for ProxyOptions {
@@ -193,6 +201,7 @@ impl Default for ProxyOptions {
             filter: true,
             extra_stat_tags: true,
             access_log: true,
+            eds: true,
         }
     }
 }

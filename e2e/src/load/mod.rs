@@ -46,6 +46,7 @@ pub struct Load {
     seed: u64,
     most_in_flight: usize,
     keep_headers: Vec<&'static str>,
+    repeats: u32,
 }
 
 impl Load {
@@ -60,6 +61,7 @@ impl Load {
             seed,
             most_in_flight: 10_000,
             keep_headers: Vec::new(),
+            repeats: 0,
         }
     }
 
@@ -102,6 +104,14 @@ impl Load {
     #[must_use]
     pub fn keep_headers(mut self, names: &[&'static str]) -> Self {
         self.keep_headers.extend_from_slice(names);
+        self
+    }
+
+    /// Sends what was not [`Reply::is_ok`] again at once, up to so many times, as an application
+    /// does that retries. Each time is a request of its own.
+    #[must_use]
+    pub fn repeats(mut self, times: u32) -> Self {
+        self.repeats = times;
         self
     }
 
@@ -203,13 +213,22 @@ impl Load {
             };
             let (client, request) = (client.clone(), Arc::clone(request));
             let (keep, sender) = (Arc::clone(&keep), sender.clone());
+            let repeats = self.repeats;
             runtime.spawn(async move {
-                let result = client.call(&request).await;
-                let ended = Instant::now();
+                let mut intended = intended;
+                for _ in 0..=repeats {
+                    let result = client.call(&request).await;
+                    let ended = Instant::now();
+                    let reply = Reply::new(intended, ended, target, call, result, &keep);
+                    let is_ok = reply.is_ok();
+                    // Nobody listens any more once the load was dropped.
+                    let _ = sender.send(reply);
+                    if is_ok {
+                        break;
+                    }
+                    intended = ended;
+                }
                 drop(permit);
-                let reply = Reply::new(intended, ended, target, call, result, &keep);
-                // Nobody listens any more once the load was dropped.
-                let _ = sender.send(reply);
             });
         }
         sent

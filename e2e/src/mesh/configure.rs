@@ -147,14 +147,12 @@ impl Mesh {
         }
         let mut pending = Vec::new();
         let mut resources = Vec::new();
-        for cluster in clusters::outbound(&self.topology, sidecar.cluster(), sidecar.folder()) {
-            let counter = format!("cluster.{}.update_success", cluster.name);
-            let assignment = [cluster.assignment];
-            pending.extend(
-                sidecar
-                    .replace(&cluster.eds_file, &assignment, &counter)
-                    .await?,
-            );
+        let folder = sidecar.options().eds.then_some(sidecar.folder());
+        for cluster in clusters::outbound(&self.topology, sidecar.cluster(), folder) {
+            if let Some((file, assignment)) = cluster.eds {
+                let counter = format!("cluster.{}.update_success", cluster.name);
+                pending.extend(sidecar.replace(&file, &[assignment], &counter).await?);
+            }
             resources.push(cluster.cluster);
         }
         sidecar
