@@ -94,9 +94,14 @@ impl Gate {
         let forced_return = ask.returned && !ask.shed;
         let mut next = self;
         if let Some(rate) = capacity.rate {
-            next.all = charge(self.all, &rate, now);
+            let most = if fits || !own || ask.returned {
+                rate.full()
+            } else {
+                most(&rate)
+            };
+            next.all = charge(self.all, &rate, now, most);
             if !forced_return {
-                next.tat = charge(self.tat, &rate, now);
+                next.tat = charge(self.tat, &rate, now, most);
             }
         }
         if capacity.concurrency.is_some() {
@@ -132,23 +137,29 @@ impl Gate {
     }
 }
 
-/// The arrival time after one more request; never beyond B/c, and never earlier than before when
-/// another thread's clock reading is ahead of ours.
-fn charge(time: u64, rate: &RateLimit, now: u64) -> u64 {
+/// How far own requests that cannot leave fill the gate, ns: twice what others find. Were it no
+/// more, such a request would displace nobody at a full gate, and all would be served on top of
+/// the limit: home served 1.13 C where callers without the filter made a third of the demand.
+const fn most(rate: &RateLimit) -> u64 {
+    rate.full().saturating_mul(2)
+}
+
+/// The arrival time after one more request; never beyond `most`, and never earlier than before
+/// when another thread's clock reading is ahead of ours.
+fn charge(time: u64, rate: &RateLimit, now: u64, most: u64) -> u64 {
     let ahead = backlog(time, rate, now);
-    let full = rate.full().max(ahead);
-    now.saturating_add(ahead.saturating_add(rate.interval).min(full))
+    now.saturating_add(ahead.saturating_add(rate.interval).min(most.max(ahead)))
 }
 
 /// How far a theoretical arrival time lies ahead, ns.
 ///
-/// No state of this gate lies further ahead than B/c. What does is foreign (a clock that ran
+/// No state of this gate lies further ahead than 2 B/c. What does is foreign (a clock that ran
 /// ahead, a limit that was much lower until now) and counts as empty, lest it closes the gate for
 /// as long. The slack is for threads whose clock readings have overtaken each other.
 fn backlog(time: u64, rate: &RateLimit, now: u64) -> u64 {
     const SLACK: u64 = SECOND;
     let ahead = time.saturating_sub(now);
-    if ahead > rate.full().saturating_add(SLACK) {
+    if ahead > most(rate).saturating_add(SLACK) {
         0
     } else {
         ahead

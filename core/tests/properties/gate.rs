@@ -126,7 +126,8 @@ impl Rule {
             } else {
                 self.all.max(base) - now <= limit / 2
             };
-            let full = now + limit + interval;
+            let stays = verdict == Verdict::Force && own && !ask.returned;
+            let full = now + (limit + interval) * if stays { 2 } else { 1 };
             if matches!(verdict, Verdict::Admit | Verdict::Force) {
                 self.all = self.all.max((self.all.max(now) + interval).min(full));
                 if !ask.returned || ask.shed {

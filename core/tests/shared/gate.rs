@@ -164,9 +164,10 @@ fn forced_returns_do_not_fill_the_gate() {
     assert_eq!(gate.decide(&capacity, NOW, OWN).1, Verdict::Bounce);
 }
 
-/// However many were forced, the gate is open again after B/c.
+/// What cannot leave displaces what can, up to twice the tolerance: however many were forced, the
+/// gate admits again after B/c and an interval, and is empty after 2 B/c.
 #[test]
-fn forced_traffic_closes_the_gate_for_b_at_most() {
+fn forced_traffic_closes_the_gate_for_twice_b_at_most() {
     let capacity = each(15, 1);
     let rate = capacity.rate.unwrap();
     let (gate, _) = ask(
@@ -177,19 +178,44 @@ fn forced_traffic_closes_the_gate_for_b_at_most() {
         10_000,
         Verdict::Force,
     );
-    assert_eq!(gate.tat, NOW + rate.full());
-    assert_eq!(
-        gate.decide(&capacity, NOW + rate.interval - 1, OWN).1,
-        Verdict::Bounce
-    );
-    assert_eq!(
-        gate.decide(&capacity, NOW + rate.interval, OWN).1,
-        Verdict::Admit
-    );
-    assert_eq!(
-        ask(gate, &capacity, NOW + rate.full(), OWN, 100, Verdict::Admit).1,
-        14
-    );
+    assert_eq!(gate.tat, NOW + 2 * rate.full());
+    let open = NOW + rate.full() + rate.interval;
+    assert_eq!(gate.decide(&capacity, open - 1, OWN).1, Verdict::Bounce);
+    assert_eq!(gate.decide(&capacity, open, OWN).1, Verdict::Admit);
+    let empty = NOW + 2 * rate.full();
+    assert_eq!(ask(gate, &capacity, empty, OWN, 100, Verdict::Admit).1, 14);
+}
+
+/// A third of what comes cannot leave: the others get what that leaves, and no more.
+#[test]
+fn what_cannot_leave_takes_room_from_what_can() {
+    let capacity = each(15, 1);
+    let (mut gate, mut served) = (Gate::default(), 0);
+    for request in 0..30 * 60_u64 {
+        // A third of each second's at once.
+        let (second, number) = (request / 30 * SECOND, request % 30);
+        let (ask, at) = if number < 10 {
+            (FIXED, 0)
+        } else {
+            (OWN, number * SECOND / 30)
+        };
+        let (next, verdict) = gate.decide(&capacity, NOW + second + at, ask);
+        gate = next;
+        served += u32::from(verdict.serves());
+    }
+    assert!((60 * 15..=60 * 15 + 2 * 15).contains(&served), "{served}");
+}
+
+/// Overflow that has used all its attempts displaces nobody at a full gate.
+#[test]
+fn forced_overflow_closes_the_gate_for_b_at_most() {
+    let capacity = each(15, 1);
+    let last = Ask {
+        bounceable: false,
+        ..OVERFLOW
+    };
+    let (gate, _) = ask(Gate::default(), &capacity, NOW, last, 100, Verdict::Force);
+    assert_eq!(gate.tat, NOW + capacity.rate.unwrap().full());
 }
 
 #[test]
