@@ -2,11 +2,15 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::attach::{Attach, Detach};
 use crate::completion::Completion;
+use crate::connection::Connection;
 use crate::diff::Diff;
+use crate::policies::{Force, Shadow, Unforce};
 use crate::push::Push;
 use crate::render::Render;
 use crate::simulate::Simulate;
+use crate::status::Status;
 use crate::validate::Validate;
 use crate::why::Why;
 
@@ -22,6 +26,9 @@ use crate::why::Why;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 /// One module each.
@@ -33,5 +40,11 @@ pub(crate) enum Command {
     Simulate(Simulate),
     Why(Why),
     Push(Push),
+    Attach(Attach),
+    Detach(Detach),
+    Status(Status),
+    Force(Force),
+    Unforce(Unforce),
+    Shadow(Shadow),
     Completion(Completion),
 }

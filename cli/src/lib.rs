@@ -8,17 +8,22 @@
 //! goes wrong to standard error.
 
 mod arguments;
+mod attach;
 mod completion;
+mod connection;
 mod diff;
 pub mod exit;
 mod input;
+mod objects;
 mod output;
 mod planned;
+mod policies;
 mod progress;
 mod push;
 pub mod reference;
 mod render;
 mod simulate;
+mod status;
 mod validate;
 mod why;
 
@@ -70,6 +75,7 @@ pub fn command(program: Option<&Path>) -> clap::Command {
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
+    let connection = &arguments.connection;
     match arguments.command {
         Command::Validate(validate) => validate::run(&validate),
         Command::Render(render) => render::run(&render),
@@ -77,6 +83,12 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Why(why) => why::run(&why),
         Command::Push(push) => push::run(&push),
+        Command::Attach(attach) => attach::attach(&attach, connection),
+        Command::Detach(detach) => attach::detach(&detach, connection),
+        Command::Status(status) => status::run(&status, connection),
+        Command::Force(force) => policies::force(&force, connection),
+        Command::Unforce(unforce) => policies::unforce(&unforce, connection),
+        Command::Shadow(shadow) => policies::shadow(&shadow, connection),
         Command::Completion(completion) => completion::run(&completion),
     }
 }

@@ -40,6 +40,11 @@ pub fn page() -> String {
     for (exit, words) in Exit::ALL {
         let _ = writeln!(page, "| {} | {words} |", exit.code());
     }
+    let _ = writeln!(
+        page,
+        "\nClusters are reached as kubectl reaches them:\n\n| argument | |\n|---|---|"
+    );
+    arguments(&mut page, &command);
     for subcommand in command.get_subcommands() {
         section(
             &mut page,
@@ -60,14 +65,7 @@ fn section(page: &mut String, mut command: Command) {
     let usage = usage.trim_start_matches("Usage: ");
     let _ = writeln!(page, "```\n{usage}\n```\n");
     let _ = writeln!(page, "| argument | |\n|---|---|");
-    for argument in command
-        .get_arguments()
-        .filter(|argument| !argument.is_hide_set())
-    {
-        if !["help", "version"].contains(&argument.get_id().as_str()) {
-            let _ = writeln!(page, "| `{}` | {} |", name(argument), help(argument));
-        }
-    }
+    arguments(page, &command);
     let examples = command.get_after_help().map(ToString::to_string);
     if let Some(examples) = examples
         .as_deref()
@@ -81,6 +79,14 @@ fn section(page: &mut String, mut command: Command) {
             "\n```sh\n{}\n```",
             lines.collect::<Vec<_>>().join("\n")
         );
+    }
+}
+
+fn arguments(page: &mut String, command: &Command) {
+    let all = command.get_arguments();
+    let all = all.filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()));
+    for argument in all {
+        let _ = writeln!(page, "| `{}` | {} |", name(argument), help(argument));
     }
 }
 

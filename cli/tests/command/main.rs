@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod clusters;
 mod frame;
 mod planned;
 mod push;

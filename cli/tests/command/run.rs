@@ -17,6 +17,10 @@ pub(crate) const BURST: &str =
 /// An image by its digest.
 pub(crate) const IMAGE: &str = "oci://registry.example.com/spillway/filter@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
+/// The subcommands whose examples need clusters, in the order in which these can be run.
+pub(crate) const WITH_CLUSTERS: [&str; 6] =
+    ["attach", "status", "force", "unforce", "shadow", "detach"];
+
 /// The command with nothing of its user's.
 pub(crate) fn spillway(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spillway"));
