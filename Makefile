@@ -7,12 +7,12 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e test-many \
-	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-alternatives test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
-BENCHES := bench-cost bench-limits bench-fleet bench-sim
+BENCHES := bench-cost bench-limits bench-fleet bench-sim bench-reaction bench-hold
 # How many clusters the controller is measured with.
 CLUSTERS := 100
 SETUP := tools/setup --quiet
@@ -163,6 +163,9 @@ test-fleet: ## Tests the controller with a hundred clusters
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
 		tools/cargo-test spillway-fleet
 
+test-alternatives: ## Tests what is told of Spillway beside the alternatives
+	tools/cargo-test spillway-alternatives
+
 test-workshop: wasm-build ## Tests the workshop, its page in a browser included
 	@$(SETUP) demo browser
 	tools/cargo-test spillway-workshop --test-threads=1
@@ -202,6 +205,15 @@ bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters,
 	cargo build -p spillway-fleet --profile fast
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" \
 		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
+
+# With options, such as BENCH="--load step --rounds 1", the page stays as it is.
+bench-reaction bench-hold: wasm-build
+	@$(SETUP) envoy prometheus
+	cargo run -p spillway-alternatives --profile fast --bin bench-alternatives -- \
+		$(@:bench-%=%) $(or $(BENCH),--page docs/benchmarks.md)
+
+bench-reaction: ## Compares how fast limits are kept with what people use today, and makes docs/benchmarks.md
+bench-hold: ## The same for ten minutes near the limit, and while what decides is away
 
 bench-sim: ## Measures how many requests a second are simulated
 	@$(SETUP) cc

@@ -119,6 +119,14 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// When, on which state of the code and on which machine, in words.
+    #[must_use]
+    pub fn conditions(&self) -> String {
+        let Machine { cpu, cores, memory } = &self.machine;
+        let Self { when, commit, .. } = self;
+        format!("Measured {when} at commit {commit} on {cores} cores of {cpu} with {memory} GiB.")
+    }
+
     /// Prints the table.
     pub fn print(&self) {
         let width = self.rows.iter().map(|row| row.name.len()).max();

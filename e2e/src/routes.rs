@@ -41,13 +41,14 @@ fn virtual_host(topology: &Topology, service: &Service) -> Value {
                 }],
             });
             let subset = format!("spillway-{rung}");
-            routes.push(route(service, &subset, &subset, &matched));
+            let destination = json!({"cluster": service.outbound_cluster(&subset)});
+            routes.push(route(service, &subset, destination, &matched));
         }
     }
     routes.push(route(
         service,
         "spillway-home",
-        "spillway-home",
+        split(service),
         &json!({"prefix": "/"}),
     ));
 
@@ -65,14 +66,37 @@ fn virtual_host(topology: &Topology, service: &Service) -> Value {
     })
 }
 
-fn route(service: &Service, name: &str, subset: &str, matched: &Value) -> Value {
-    let mut action = json!({
-        "cluster": service.outbound_cluster(subset),
-        "timeout": "0s",
-        "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
-    });
-    if let (Some(retries), Some(action)) = (&service.retries, action.as_object_mut()) {
-        action.insert("retry_policy".to_owned(), retry_policy(retries));
+/// Where requests go that no header leads elsewhere.
+fn split(service: &Service) -> Value {
+    let weighted = |(subset, weight): &(String, u32)| json!({"name": service.outbound_cluster(subset), "weight": weight});
+    match service.split.as_slice() {
+        [] => json!({"cluster": service.outbound_cluster("spillway-home")}),
+        [(subset, _)] => json!({"cluster": service.outbound_cluster(subset)}),
+        several => {
+            let clusters: Vec<_> = several.iter().map(weighted).collect();
+            json!({"weighted_clusters": {"clusters": clusters}})
+        }
+    }
+}
+
+/// A route to what `action` names as its destination.
+fn route(service: &Service, name: &str, mut action: Value, matched: &Value) -> Value {
+    if let Some(action) = action.as_object_mut() {
+        match service.timeout {
+            Some(timeout) => {
+                action.insert("timeout".to_owned(), json!(duration(timeout)));
+            }
+            None => {
+                let unlimited =
+                    json!({"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"});
+                action.insert("timeout".to_owned(), json!("0s"));
+                // Beside it Envoy would not heed a timeout.
+                action.insert("max_stream_duration".to_owned(), unlimited);
+            }
+        }
+        if let Some(retries) = &service.retries {
+            action.insert("retry_policy".to_owned(), retry_policy(retries));
+        }
     }
     let mut route = json!({
         "name": name,

@@ -50,6 +50,11 @@ pub struct Service {
     pub home: Option<String>,
     /// The clusters that have a route and a subset `spillway-CLUSTER`; all of the mesh if not named.
     pub rungs: Option<Vec<String>>,
+    /// Weights of the subsets to which requests go that no header leads to a rung; all to
+    /// `spillway-home` if not given.
+    pub split: Vec<(String, u32)>,
+    /// After this the routes give a request up, with 504; never if not given.
+    pub timeout: Option<Duration>,
     /// Outlier detection of the subsets. Without it Istio writes no priorities: all endpoints are
     /// equal, and nothing falls back.
     pub outlier_detection: Option<OutlierDetection>,
@@ -85,6 +90,8 @@ impl Service {
             protocol: Protocol::Http1,
             home: None,
             rungs: None,
+            split: Vec::new(),
+            timeout: None,
             outlier_detection: Some(OutlierDetection::default()),
             retries: Some(Retries::default()),
             bounce_headers: true,

@@ -15,6 +15,8 @@ mod endpoint;
 mod events;
 pub mod figures;
 mod measure;
+pub mod page;
+pub mod plot;
 mod random;
 pub mod replay;
 mod requests;

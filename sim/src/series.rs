@@ -1,8 +1,7 @@
 //! A run over time: as a table, and as a plot.
 
-use plotters::prelude::*;
-
 use crate::measure::{BIN, Series};
+use crate::plot::{self, Colour};
 use crate::run::Outcome;
 use crate::scenario::Scenario;
 use crate::table::Table;
@@ -11,21 +10,13 @@ use crate::table::Table;
 pub struct Line {
     /// What it is.
     pub name: String,
-    colour: RGBColor,
+    colour: Colour,
     /// Requests a second, in steps.
     pub rates: Vec<f64>,
 }
 
-/// Colours that people who see few of them tell apart (Okabe and Ito).
-const OFFERED: RGBColor = RGBColor(0x66, 0x66, 0x66);
-const SERVED: [RGBColor; 4] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-];
-const BOUNCED: RGBColor = RGBColor(0x56, 0xb4, 0xe9);
-const FAILED: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+/// Colours of what clusters served, home first.
+const SERVED: [Colour; 4] = [Colour::Blue, Colour::Orange, Colour::Green, Colour::Purple];
 
 /// Bins of the series that are taken together, for steps of `step` seconds.
 fn together(step: f64) -> usize {
@@ -56,13 +47,13 @@ pub fn lines(series: &Series, step: f64) -> Vec<Line> {
         colour,
         rates: rates(bins, together),
     };
-    let mut lines = vec![line("offered", OFFERED, &series.offered)];
+    let mut lines = vec![line("offered", Colour::Grey, &series.offered)];
     for (at, (bins, colour)) in series.served.iter().zip(SERVED.iter().cycle()).enumerate() {
         lines.push(line(&cluster(at), *colour, bins));
     }
-    lines.push(line("bounced", BOUNCED, &series.bounced));
+    lines.push(line("bounced", Colour::Sky, &series.bounced));
     if series.failed.iter().any(|failed| *failed > 0) {
-        lines.push(line("failed", FAILED, &series.failed));
+        lines.push(line("failed", Colour::Red, &series.failed));
     }
     lines
 }
@@ -93,49 +84,8 @@ pub fn plot(
     step: f64,
 ) -> Result<String, String> {
     let lines = lines(&outcome.measured.series, step);
-    let most = lines
+    let lines = lines
         .iter()
-        .flat_map(|line| &line.rates)
-        .fold(1.0, |a: f64, b| a.max(*b));
-    // A third more, where the names of the lines stand.
-    let top = most * 1.35;
-    let mut svg = String::new();
-    let drawn = || -> Result<(), Box<dyn std::error::Error>> {
-        let area = SVGBackend::with_string(&mut svg, (860, 360)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 18))
-            .margin(8)
-            .x_label_area_size(34)
-            .y_label_area_size(56)
-            .build_cartesian_2d(0.0..scenario.length, 0.0..top)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc("seconds")
-            .y_desc("requests/s")
-            .x_label_formatter(&|seconds| format!("{seconds:.0}"))
-            .y_label_formatter(&|rate| format!("{rate:.0}"))
-            .draw()?;
-        for line in lines {
-            let points = line.rates.iter().enumerate();
-            let points = points.map(|(at, rate)| ((at as f64 + 0.5) * step, *rate));
-            let colour = line.colour;
-            chart
-                .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-                .label(line.name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2))
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
-        area.present()?;
-        Ok(())
-    };
-    drawn().map_err(|error| error.to_string())?;
-    Ok(svg)
+        .map(|line| plot::Line::of_rates(&line.name, line.colour, &line.rates, step));
+    plot::svg(title, scenario.length, &lines.collect::<Vec<_>>())
 }

@@ -175,20 +175,11 @@ fn suite_table(seeds: Seeds) -> Result<Table, CreationError> {
 /// # Errors
 /// In words: a table that there is not, a mark without an end, or as [`run`].
 pub fn page(text: &str, seeds: Seeds) -> Result<String, String> {
-    const BEGIN: &str = "<!-- table: ";
-    const END: &str = "<!-- end -->";
-    let mut parts = text.split(BEGIN);
-    let mut page = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once(" -->").ok_or("a mark without -->")?;
-        let (_, after) = rest
-            .split_once(END)
-            .ok_or_else(|| format!("the table {name} has no end: write {END} after it"))?;
+    crate::page::fill(text, |name, _| {
         let table = table(name, seeds).map_err(|error| error.to_string())?;
         let table = table.ok_or_else(|| format!("there is no table {name}"))?;
-        page += &format!("{BEGIN}{name} -->\n{}{END}{after}", table.markdown());
-    }
-    Ok(page)
+        Ok(table.markdown())
+    })
 }
 
 #[cfg(test)]
