@@ -119,12 +119,23 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// When, on which state of the code and on which machine, in words.
+    /// When it was made.
     #[must_use]
-    pub fn conditions(&self) -> String {
+    pub fn when(&self) -> &str {
+        &self.when
+    }
+
+    /// The state of the code.
+    #[must_use]
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// The machine, in words.
+    #[must_use]
+    pub fn machine(&self) -> String {
         let Machine { cpu, cores, memory } = &self.machine;
-        let Self { when, commit, .. } = self;
-        format!("Measured {when} at commit {commit} on {cores} cores of {cpu} with {memory} GiB.")
+        format!("{cores} cores of {cpu}, {memory} GiB")
     }
 
     /// Prints the table.

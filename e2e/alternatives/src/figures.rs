@@ -2,6 +2,7 @@
 
 use crate::demand::{Demand, LIMIT};
 use crate::run::Run;
+use crate::system::System;
 
 /// Requests are compared with the limit in slots of so many seconds: within a second, chance alone
 /// exceeds it.
@@ -140,21 +141,20 @@ fn count(run: &Run, which: impl Fn(&crate::run::Request) -> bool) -> f64 {
     run.requests.iter().filter(|request| which(request)).count() as f64
 }
 
-/// Whether requests go elsewhere before there is a need: then there is no reaction and no return.
-fn always(exceeds: f64, run: &Run) -> bool {
-    let before = |times: &[f64]| times.iter().filter(|time| **time < exceeds).count();
-    before(&run.away) * 10 > before(&run.home)
+/// Whether some requests go elsewhere at any rate: then there is no reaction and no return.
+fn always(run: &Run) -> bool {
+    run.system == System::Weights
 }
 
 fn reaction(demand: &Demand, run: &Run) -> Option<f64> {
     let exceeds = demand.exceeds()?;
-    let first = run.away.first().filter(|_| !always(exceeds, run))?;
+    let first = run.away.first().filter(|_| !always(run))?;
     Some(first - exceeds)
 }
 
 fn back(demand: &Demand, run: &Run) -> Option<f64> {
-    let (exceeds, falls) = (demand.exceeds()?, demand.falls()?);
-    let last = run.away.last().filter(|_| !always(exceeds, run))?;
+    let falls = demand.falls()?;
+    let last = run.away.last().filter(|_| !always(run))?;
     let left = run.home.last().is_some_and(|home| home > last);
     left.then(|| (last - falls).max(0.0))
 }
@@ -213,7 +213,6 @@ mod tests {
     use super::*;
     use crate::demand::REACTION;
     use crate::run::Request;
-    use crate::system::System;
 
     /// Ten a second for so long from a time on.
     fn even(from: f64, seconds: f64, rate: f64) -> impl Iterator<Item = f64> {
@@ -266,6 +265,7 @@ mod tests {
     fn a_split_neither_reacts_nor_returns() {
         let [step, ..] = REACTION;
         let mut run = late();
+        run.system = System::Weights;
         run.home = even(0.0, 70.0, 4.0).collect();
         run.away = even(0.0, 70.0, 1.0).collect();
         assert_eq!(Figure::Reaction.of(&step, &run), None);

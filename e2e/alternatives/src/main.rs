@@ -27,7 +27,7 @@ use spillway_e2e::bench::Report;
 
 use self::demand::Demand;
 use self::report::Measured;
-use self::run::Round;
+use self::run::Rounds;
 
 /// Compares Spillway with what people use today.
 #[derive(Parser)]
@@ -93,25 +93,30 @@ async fn main() -> Result<()> {
     let wanted = |load: &&Demand| {
         options.loads.is_empty() || options.loads.iter().any(|name| name == load.name)
     };
+    let mut report = Report::new(bench)?;
     for demand in loads.iter().filter(wanted).filter(|_| !options.tell) {
         let mut rounds = Vec::new();
         for seed in 1..=options.rounds.unwrap_or(demand.rounds) {
             println!("{}, round {seed}: {}", demand.name, demand.about);
             rounds.push(run::round(demand, u64::try_from(seed)?).await?);
         }
-        std::fs::write(file(demand), serde_json::to_string(&rounds)?)?;
+        let measured = Rounds {
+            when: report.when().to_owned(),
+            commit: report.commit().to_owned(),
+            rounds,
+        };
+        std::fs::write(file(demand), serde_json::to_string(&measured)?)?;
     }
 
-    let mut report = Report::new(bench)?;
     let mut all = Vec::new();
     for demand in loads {
         // Not measured yet: it is left out.
         if let Ok(text) = std::fs::read_to_string(file(demand)) {
-            let rounds: Vec<Round> = serde_json::from_str(&text)
+            let measured: Rounds = serde_json::from_str(&text)
                 .with_context(|| format!("{}: measure it again", file(demand).display()))?;
             let measured = Measured {
                 demand: *demand,
-                rounds,
+                measured,
             };
             measured.rows(&mut report);
             all.push(measured);

@@ -10,7 +10,7 @@ use spillway_sim::table::Table;
 
 use crate::demand::{Demand, LIMIT};
 use crate::figures::{Figure, slots};
-use crate::run::{Round, Run};
+use crate::run::{Round, Rounds, Run};
 use crate::system::System;
 
 /// Seconds between the points of a plot.
@@ -19,12 +19,16 @@ const STEP: f64 = 2.5;
 /// A load and its rounds.
 pub(crate) struct Measured {
     pub(crate) demand: Demand,
-    pub(crate) rounds: Vec<Round>,
+    pub(crate) measured: Rounds,
 }
 
 impl Measured {
+    fn rounds(&self) -> &[Round] {
+        &self.measured.rounds
+    }
+
     fn runs(&self, system: System) -> impl Iterator<Item = &Run> {
-        let runs = self.rounds.iter().flat_map(|round| &round.runs);
+        let runs = self.rounds().iter().flat_map(|round| &round.runs);
         runs.filter(move |run| run.system == system)
     }
 
@@ -53,7 +57,7 @@ impl Measured {
             }
         }
         let stalls: Vec<f64> = self
-            .rounds
+            .rounds()
             .iter()
             .map(|round| round.stalls.iter().fold(0.0, |sum, stall| sum + stall) * 1e3)
             .collect();
@@ -71,7 +75,7 @@ impl Measured {
         for system in System::ALL {
             let cells = self.demand.figures.iter().map(|figure| {
                 let values = self.values(system, *figure);
-                cell(&values, self.rounds.len(), *figure)
+                cell(&values, self.rounds().len(), *figure)
             });
             table.add(std::iter::once(system.title().to_owned()).chain(cells));
         }
@@ -81,30 +85,38 @@ impl Measured {
     fn conditions(&self) -> String {
         let requests = self.runs(System::Spillway).map(|run| run.requests.len());
         let stalls: Vec<f64> = self
-            .rounds
+            .rounds()
             .iter()
             .flat_map(|round| round.stalls.clone())
             .collect();
+        let Rounds { when, commit, .. } = &self.measured;
+        let (name, about) = (self.demand.name, self.demand.about);
+        let rounds = match self.rounds().len() {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        let requests: usize = requests.sum();
+        let longest = stalls.iter().copied().fold(0.0, f64::max) * 1e3;
+        let stood = match stalls.len() {
+            0 => "the machine never stood still for more than 20 ms".to_owned(),
+            times => format!(
+                "times that the machine stood still for more than 20 ms: {times}, the longest {longest:.0} ms"
+            ),
+        };
         format!(
-            "{}: {}. {} rounds with {} requests to each system; the machine stood still {} times for more than 20 ms, at most {:.0} ms.\n",
-            self.demand.name,
-            self.demand.about,
-            self.rounds.len(),
-            requests.sum::<usize>(),
-            stalls.len(),
-            stalls.iter().copied().fold(0.0, f64::max) * 1e3,
+            "- {name}: {about}. Measured {rounds} from {when} on, commit {commit}; {requests} requests to each system; {stood}.\n"
         )
     }
 
     /// What the primary of each system served in the first round.
     fn plot(&self) -> Result<String> {
         let seconds = self.demand.seconds;
-        let step = (seconds / 200.0).max(STEP);
+        let step = (seconds / 60.0).max(STEP);
         let rates = |times: &[f64]| -> Vec<f64> {
             let counts = slots(times, step, seconds);
             counts.iter().map(|count| count / step).collect()
         };
-        let first = self.rounds.first().context("no round")?;
+        let first = self.rounds().first().context("no round")?;
         let asked = first.runs.first().map(|run| {
             let times: Vec<f64> = run.requests.iter().map(|request| request.at).collect();
             rates(&times)
@@ -153,6 +165,9 @@ fn cell(values: &[f64], rounds: usize, figure: Figure) -> String {
         return "–".to_owned();
     }
     let middle = median(values);
+    if rounds == 1 {
+        return format!("{middle:.digits$}");
+    }
     let missing = match rounds - values.len() {
         0 => String::new(),
         some => format!(", {some} never"),
@@ -172,12 +187,10 @@ pub(crate) fn fill(path: &Path, bench: &str, report: &Report, all: &[Measured]) 
             return Ok(old.to_owned());
         };
         if name == "conditions" {
-            let loads = all
-                .iter()
-                .map(|measured| format!("- {}", measured.conditions()));
+            let loads = all.iter().map(Measured::conditions);
             return Ok(format!(
-                "{}\n\n{}",
-                report.conditions(),
+                "Machine: {}.\n\n{}",
+                report.machine(),
                 loads.collect::<String>()
             ));
         }

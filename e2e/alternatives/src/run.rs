@@ -55,6 +55,16 @@ pub(crate) struct Round {
     pub(crate) runs: Vec<Run>,
 }
 
+/// What was measured of a load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Rounds {
+    /// When it was begun.
+    pub(crate) when: String,
+    /// The state of the code.
+    pub(crate) commit: String,
+    pub(crate) rounds: Vec<Round>,
+}
+
 /// Runs a load on all systems; `seed` determines when its requests are sent.
 pub(crate) async fn round(demand: &Demand, seed: u64) -> Result<Round> {
     let starts =
