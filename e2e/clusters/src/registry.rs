@@ -1,5 +1,6 @@
 //! Debian's container registry, for the tests that need an image to be had.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,9 @@ use crate::certificates::Authority;
 
 /// Where Debian's package puts it: `tools/setup registry` installs it.
 const PROGRAM: &str = "/usr/bin/docker-registry";
-const PORT: u16 = 5000;
+/// Where every registry stands.
+pub const PORT: u16 = 5000;
+const CONFIGURATION: &str = "config.yml";
 /// It is there in a second; the rest is for a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
@@ -40,9 +43,9 @@ const HASH: &str = "$2b$04$8/axiXwhWLgGKnrcOjsSCOjKvCd7d5I.I1aR0tVWuUw0hFLofxAfy
 pub struct Registry {
     address: String,
     ca_pem: String,
-    _process: Process,
-    _block: Block,
-    _folder: TempDir,
+    process: Option<Process>,
+    _block: Option<Block>,
+    folder: TempDir,
 }
 
 impl Registry {
@@ -51,7 +54,16 @@ impl Registry {
     /// # Errors
     /// When it is not installed or does not start; with its log.
     pub async fn start() -> Result<Self> {
-        Self::start_as(false).await
+        let mut block = Block::take()?;
+        Self::start_as(block.next_address()?, Some(block), false).await
+    }
+
+    /// Starts an empty one at an address of one's own.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub async fn start_at(address: Ipv4Addr) -> Result<Self> {
+        Self::start_as(address, None, false).await
     }
 
     /// Starts an empty one with TLS that takes pushes and gives images only to [`KNOWN`].
@@ -59,13 +71,12 @@ impl Registry {
     /// # Errors
     /// As [`Registry::start`].
     pub async fn start_guarded() -> Result<Self> {
-        Self::start_as(true).await
+        let mut block = Block::take()?;
+        Self::start_as(block.next_address()?, Some(block), true).await
     }
 
-    async fn start_as(guarded: bool) -> Result<Self> {
+    async fn start_as(ip: Ipv4Addr, block: Option<Block>, guarded: bool) -> Result<Self> {
         let folder = folder::create("spillway-registry")?;
-        let mut block = Block::take()?;
-        let ip = block.next_address()?;
         let address = format!("{ip}:{PORT}");
         let authority = Authority::new("registry")?;
         let (tls, auth) = if guarded {
@@ -91,27 +102,43 @@ impl Registry {
             "http": {"addr": address, "tls": tls},
             "auth": auth,
         });
-        let file = folder.path().join("config.yml");
-        std::fs::write(&file, config.to_string())?;
-        let arguments = ["serve".to_owned(), file.display().to_string()];
-        let log = folder.path().join("log");
-        let mut process = Process::start(Path::new(PROGRAM), &arguments, &log)?;
+        std::fs::write(folder.path().join(CONFIGURATION), config.to_string())?;
+        let mut this = Self {
+            address,
+            ca_pem: authority.pem(),
+            process: None,
+            _block: block,
+            folder,
+        };
+        this.restart().await?;
+        Ok(this)
+    }
+
+    /// Kills it. What was pushed is there again after [`Registry::restart`].
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it anew in its place.
+    ///
+    /// # Errors
+    /// When it does not start; with its log.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let file = |name| self.folder.path().join(name);
+        let arguments = ["serve".to_owned(), file(CONFIGURATION).display().to_string()];
+        let mut process = Process::start(Path::new(PROGRAM), &arguments, &file("log"))?;
         let began = Instant::now();
-        while TcpStream::connect(&address).await.is_err() {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
+        while TcpStream::connect(&self.address).await.is_err() {
+            let log = std::fs::read_to_string(file("log")).unwrap_or_default();
             ensure!(
                 process.is_running() && began.elapsed() < READY_WITHIN,
                 "no registry: {log}"
             );
             tokio::time::sleep(LOOK).await;
         }
-        Ok(Self {
-            address,
-            ca_pem: authority.pem(),
-            _process: process,
-            _block: block,
-            _folder: folder,
-        })
+        self.process = Some(process);
+        Ok(())
     }
 
     /// `HOST:PORT`.

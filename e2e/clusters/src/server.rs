@@ -34,7 +34,8 @@ pub struct Server {
 
 impl Server {
     /// A server that is not started yet. It is ready when `probe_path` answers 200 to `probe`.
-    pub(crate) fn new(
+    #[must_use]
+    pub fn new(
         program: PathBuf,
         arguments: Vec<String>,
         log: PathBuf,
