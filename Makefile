@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e test-many \
-	test-clusters test-api test-plan test-chart test-cli test-controller test-image test-fleet test-alternatives test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-istio test-image test-fleet test-alternatives test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -162,6 +162,12 @@ test-fleet: ## Tests the controller with a hundred clusters
 	cargo build --bin spillway-controller
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
 		tools/cargo-test spillway-fleet
+
+test-istio: wasm-build ## Tests the whole way through a real Istio, one mesh at a time; needs root
+	@$(SETUP) clusters helm istio netns registry envoys
+	cargo build --bin spillway-controller
+	SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
+		tools/cargo-test spillway-istio --test-threads=1
 
 test-alternatives: ## Tests what is told of Spillway beside the alternatives
 	tools/cargo-test spillway-alternatives

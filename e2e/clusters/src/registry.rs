@@ -126,7 +126,10 @@ impl Registry {
     pub async fn restart(&mut self) -> Result<()> {
         self.kill();
         let file = |name| self.folder.path().join(name);
-        let arguments = ["serve".to_owned(), file(CONFIGURATION).display().to_string()];
+        let arguments = [
+            "serve".to_owned(),
+            file(CONFIGURATION).display().to_string(),
+        ];
         let mut process = Process::start(Path::new(PROGRAM), &arguments, &file("log"))?;
         let began = Instant::now();
         while TcpStream::connect(&self.address).await.is_err() {

@@ -1,0 +1,228 @@
+//! Spillway as users install it: the filter in a registry, the charts' rights, the controller.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kube::Api;
+use serde_json::{Value, json};
+use spillway_api::BurstPolicy;
+use spillway_charts::Helm;
+use spillway_clusters::registry::Registry;
+use spillway_clusters::{Cluster, User};
+use spillway_e2e::process::Process;
+use spillway_e2e::{artefacts, mesh::GENERATION};
+use spillway_image::{Access, Image, push};
+
+use crate::mesh::{HUB, Mesh};
+use crate::network::NODE;
+use crate::pod::{Pod, end};
+use crate::{programs, wait};
+
+/// Where the controller's own objects are.
+pub const NAMESPACE: &str = "spillway-system";
+
+/// The controller while it runs, and what it needs; ends when this is dropped.
+pub struct Spillway {
+    arguments: Vec<String>,
+    log: PathBuf,
+    process: Option<Process>,
+    registry: Registry,
+}
+
+impl Spillway {
+    /// Pushes the filter, installs the charts, attaches every cluster of the mesh, and starts the
+    /// controller. A cluster `NAME` tags what it serves with `NAME-`.
+    ///
+    /// # Errors
+    /// When anything of it cannot be had.
+    pub async fn install(mesh: &Mesh) -> Result<Self> {
+        let registry = Registry::start_at(NODE).await?;
+        let access = Access {
+            insecure: true,
+            ..Access::default()
+        };
+        let image = Image::filter(&std::fs::read(artefacts::filter()?)?)?;
+        let place = format!("{}/spillway/filter:test", registry.address());
+        let image = format!("oci://{}", push(&image, &place, &access).await?);
+
+        let hub = mesh.cluster(HUB)?;
+        let helm = Helm::new()?;
+        let namespace = format!("--namespace={NAMESPACE}");
+        let template = |arguments: &[&str]| {
+            let first = ["template", namespace.as_str()];
+            helm.succeed(&[&first, arguments].concat())
+        };
+        let named = format!("--set=filter.image={image}");
+        let repository = "--set=image.repository=registry.example.com/spillway/controller";
+        let arguments = ["spillway", "spillway", "--include-crds", repository, &named];
+        install(hub, &template(&arguments)?).await?;
+        let namespaces = format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}",
+            mesh.service().namespace
+        );
+        hub.apply(&namespaces).await?;
+        let namespaces = format!("--set=namespaces={{{}}}", mesh.service().namespace);
+        let rights = template(&["spillway-member", "spillway-member", &namespaces])?;
+        for name in mesh.members() {
+            install(mesh.cluster(name)?, &rights).await?;
+            attach(hub, mesh.cluster(name)?).await?;
+        }
+
+        let account = hub
+            .service_account(NAMESPACE, "spillway-controller")
+            .await?;
+        let kubeconfig = mesh.folder().join("controller.kubeconfig");
+        std::fs::write(&kubeconfig, hub.kubeconfig(account)?)?;
+        let mut this = Self {
+            arguments: vec![
+                format!("--kubeconfig={}", kubeconfig.display()),
+                format!("--image={image}"),
+                format!("--insecure-registries={}", registry.address()),
+                format!("--listen={NODE}:8080"),
+                "--admin=127.0.0.1:8081".to_owned(),
+                "--log-format=text".to_owned(),
+            ],
+            log: mesh.folder().join("controller.log"),
+            process: None,
+            registry,
+        };
+        this.start()?;
+        Ok(this)
+    }
+
+    /// Starts the controller, unless it runs.
+    ///
+    /// # Errors
+    /// When the program is not there.
+    pub fn start(&mut self) -> Result<()> {
+        if self.process.is_none() {
+            let program = programs::controller()?;
+            self.process = Some(Process::start(&program, &self.arguments, &self.log)?);
+        }
+        Ok(())
+    }
+
+    /// Kills the controller (SIGKILL).
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The registry with the filter's image.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What the controller logs.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Applies a policy on the hub, and waits until every cluster has been written to.
+    ///
+    /// # Errors
+    /// When the controller does not come to it; with the policy's status and the end of its log.
+    pub async fn apply(&self, mesh: &Mesh, policy: &Value) -> Result<()> {
+        let hub = mesh.cluster(HUB)?;
+        let namespace = &mesh.service().namespace;
+        hub.apply(&policy.to_string()).await?;
+        let name = policy.pointer("/metadata/name").and_then(Value::as_str);
+        let name = name.context("a policy has a name")?;
+        let policies: Api<BurstPolicy> = Api::namespaced(hub.client(User::admin())?, namespace);
+        let programmed = async || {
+            let policy = policies.get(name).await?;
+            let conditions = policy.status.unwrap_or_default().conditions;
+            Ok(conditions.iter().any(|it| {
+                it.type_ == "Programmed"
+                    && it.status == "True"
+                    && it.observed_generation == policy.metadata.generation
+            }))
+        };
+        let waited = wait::until("the policy is programmed", programmed).await;
+        if let Err(error) = waited {
+            let status = policies.get(name).await?.status;
+            let (status, log) = (serde_json::to_string(&status)?, end(&self.log()));
+            return Err(error.context(format!("{status}\n{log}")));
+        }
+        Ok(())
+    }
+}
+
+/// A policy for the service of a mesh: at home in `home`, where all endpoints together serve
+/// `rate`, and overflowing into `overflow`.
+#[must_use]
+pub fn policy(mesh: &Mesh, home: &str, overflow: &[&str], rate: &str) -> Value {
+    let service = mesh.service();
+    let name = service.host.split('.').next().unwrap_or_default();
+    let rungs = overflow.iter().map(|cluster| json!({"cluster": cluster}));
+    json!({
+        "apiVersion": "spillway.dev/v1alpha1",
+        "kind": "BurstPolicy",
+        "metadata": {"name": "worker", "namespace": service.namespace},
+        "spec": {
+            "targetRefs": [{"name": name}],
+            "home": home,
+            "overflow": rungs.collect::<Vec<_>>(),
+            "capacity": {"total": {"rate": rate}},
+        },
+    })
+}
+
+/// Applies what a chart renders into the namespace, which Helm would have made.
+async fn install(cluster: &Cluster, rendered: &str) -> Result<()> {
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": NAMESPACE},
+    });
+    cluster.apply(&namespace.to_string()).await?;
+    cluster.apply(rendered).await.map(drop)
+}
+
+/// Gives the hub a kubeconfig of the account that the chart made in a cluster.
+async fn attach(hub: &Cluster, cluster: &Cluster) -> Result<()> {
+    let name = cluster.name();
+    let account = cluster
+        .service_account(NAMESPACE, "spillway-member")
+        .await?;
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "stringData": {"kubeconfig": cluster.kubeconfig(account)?},
+    });
+    hub.apply(&secret.to_string()).await?;
+    let resource = json!({
+        "apiVersion": "spillway.dev/v1alpha1",
+        "kind": "MeshCluster",
+        "metadata": {"name": name},
+        "spec": {
+            "secretRef": {"namespace": NAMESPACE, "name": name},
+            "prefix": format!("{name}-"),
+        },
+    });
+    hub.apply(&resource.to_string()).await.map(drop)
+}
+
+impl Pod {
+    /// The generation of the configuration that the filter of this sidecar acts by, the least of
+    /// all its threads; none without a filter.
+    ///
+    /// # Errors
+    /// When Envoy does not answer.
+    pub async fn generation(&self) -> Result<Option<u64>> {
+        let stats = self.stats(&format!("^{GENERATION}")).await?;
+        Ok(stats.into_iter().map(|(_, value)| value).min())
+    }
+
+    /// Waits until the sidecar has the filter with a configuration.
+    ///
+    /// # Errors
+    /// When it never has; with the end of its log.
+    pub async fn wait_filter(&self) -> Result<()> {
+        let has = async || Ok(self.generation().await?.is_some_and(|it| it > 0));
+        let waited = wait::until(&format!("{} has the filter", self.name()), has).await;
+        waited.with_context(|| end(&self.log())).map(drop)
+    }
+}

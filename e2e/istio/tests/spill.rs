@@ -1,0 +1,103 @@
+//! The whole way, with the real parts: a policy on the hub, the controller with the charts' rights,
+//! istiods, agents that pull the image, Envoys that run the filter, requests that spill.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use spillway_e2e::analysis::{max_excess, utilisation};
+use spillway_e2e::canary::Canary;
+use spillway_e2e::client::Call;
+use spillway_e2e::load::Load;
+use spillway_istio::mesh::Mesh;
+use spillway_istio::sandbox;
+use spillway_istio::spillway::{Spillway, policy};
+
+/// Capacity of the primary's two endpoints, requests a second, and M·B, with
+/// B = 3 + max(12, 0.1 s × C)/M.
+const CAPACITY: f64 = 200.0;
+const BURST: f64 = 26.0;
+/// A machine that stands still for longer loses capacity.
+const STALL: Duration = Duration::from_millis(5);
+
+#[test]
+fn requests_spill_into_the_other_cluster() -> Result<()> {
+    sandbox::run("requests_spill_into_the_other_cluster", async || {
+        let began = std::time::Instant::now();
+        let mesh = Mesh::builder()
+            .cluster("primary")
+            .cluster("burst")
+            .endpoints("primary", 2)
+            .endpoints("burst", 1)
+            .caller("shop", "primary")
+            .start()
+            .await?;
+        println!("the mesh is ready after {:?}", began.elapsed());
+        let spillway = Spillway::install(&mesh).await?;
+        let policy = policy(&mesh, "primary", &["burst"], "200/s");
+        spillway.apply(&mesh, &policy).await?;
+        mesh.wait_filters().await?;
+        println!("the policy is in force after {:?}", began.elapsed());
+
+        a_forged_header_does_nothing(&mesh).await?;
+        the_limit_holds(&mesh).await
+    })
+}
+
+async fn a_forged_header_does_nothing(mesh: &Mesh) -> Result<()> {
+    mesh.forget();
+    for value in ["burst;", "burst;mesh-token-9;primary;worker;1;b"] {
+        for _ in 0..10 {
+            let call = Call::get("/").header("x-spillway", value);
+            let answer = mesh.send("shop", call).await?;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.served_by(), Some("primary"), "{answer:?}");
+        }
+    }
+    assert_eq!((mesh.count("primary"), mesh.count("burst")), (20, 0));
+    Ok(())
+}
+
+async fn the_limit_holds(mesh: &Mesh) -> Result<()> {
+    // The bound is exact. A run that lost capacity since the machine stood still is repeated.
+    for attempt in 0..4 {
+        mesh.forget();
+        let canary = Canary::start(STALL);
+        let load = Load::new(11 + attempt)
+            .step(0.5 * CAPACITY, Duration::from_secs(2))
+            .step(3.0 * CAPACITY, Duration::from_secs(10))
+            .keep_headers(&["x-spillway-prefix"]);
+        let running = mesh.start_load("shop", load).await?;
+        let started = running.started();
+        let outcome = running.finish().await?;
+        let failures: Vec<_> = outcome.failures().take(5).collect();
+        assert!(failures.is_empty(), "{failures:?}");
+        for reply in &outcome.replies {
+            let tag = reply.headers.get("x-spillway-prefix");
+            let served = reply.served_by.as_deref().context("nobody served it")?;
+            let expected = format!("{served}-");
+            assert_eq!(tag.map(|tag| tag.as_bytes()), Some(expected.as_bytes()));
+        }
+        let served = mesh.arrivals("primary");
+        assert_eq!(served.len() + mesh.count("burst"), outcome.replies.len());
+        let decided = outcome.decided("primary");
+        let excess = max_excess(&decided, CAPACITY).context("nothing was served")?;
+        let from = started + Duration::from_secs(4);
+        let to = started + Duration::from_secs(11);
+        let used = utilisation(&served, from, to, CAPACITY);
+        println!(
+            "attempt {attempt}: {used:.3} of the capacity, {:.1} of {BURST} above it in one window, {} of {} spilled",
+            excess.requests,
+            mesh.count("burst"),
+            outcome.replies.len(),
+        );
+        assert!(excess.requests <= BURST, "{excess:?}");
+        if used >= 0.95 {
+            return Ok(());
+        }
+        assert!(
+            canary.stalled_between(from, to),
+            "only {used:.3} of the capacity was used"
+        );
+    }
+    anyhow::bail!("the machine stood still in every run")
+}
