@@ -188,14 +188,28 @@ impl Mesh {
         self.caller(caller)?.run(async move { load.start() }).await
     }
 
-    /// Waits until every sidecar has the filter with a configuration, and callers know all
-    /// endpoints.
+    /// The generation of the configuration of each pod in a cluster, 0 without a filter.
+    ///
+    /// # Errors
+    /// When an Envoy does not answer.
+    pub async fn generations(&self, cluster: &str) -> Result<Vec<u64>> {
+        let mut generations = Vec::new();
+        for pod in self.pods().filter(|pod| pod.cluster() == cluster) {
+            generations.push(pod.generation().await?.unwrap_or_default());
+        }
+        Ok(generations)
+    }
+
+    /// Waits until every pod in a cluster has the filter with a newer configuration than then: see
+    /// [`Mesh::generations`]. Without, with any.
     ///
     /// # Errors
     /// When one never has it; with what it logged.
-    pub async fn wait_filters(&self) -> Result<()> {
-        for pod in self.pods() {
-            pod.wait_filter().await?;
+    pub async fn wait_filters(&self, cluster: &str, then: &[u64]) -> Result<()> {
+        let pods = self.pods().filter(|pod| pod.cluster() == cluster);
+        let then = then.iter().copied().chain(std::iter::repeat(0));
+        for (pod, then) in pods.zip(then) {
+            pod.wait_filter(then).await?;
         }
         Ok(())
     }

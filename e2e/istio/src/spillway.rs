@@ -216,13 +216,13 @@ impl Pod {
         Ok(stats.into_iter().map(|(_, value)| value).min())
     }
 
-    /// Waits until the sidecar has the filter with a configuration.
+    /// Waits until the sidecar has the filter with a newer configuration than this.
     ///
     /// # Errors
     /// When it never has; with the end of its log.
-    pub async fn wait_filter(&self) -> Result<()> {
-        let has = async || Ok(self.generation().await?.is_some_and(|it| it > 0));
-        let waited = wait::until(&format!("{} has the filter", self.name()), has).await;
+    pub async fn wait_filter(&self, generation: u64) -> Result<()> {
+        let newer = async || Ok(self.generation().await?.is_some_and(|it| it > generation));
+        let waited = wait::until(&format!("{} has the filter", self.name()), newer).await;
         waited.with_context(|| end(&self.log())).map(drop)
     }
 }
