@@ -3,6 +3,7 @@
 use spillway_core::caller::Answer;
 use spillway_core::header::{Flags, Hop, Load};
 use spillway_core::rate::SECOND;
+use spillway_core::totals::epoch::News;
 use spillway_core::{ATTEMPTS, UPDATE_FREQUENCY};
 
 use crate::callers::Choice;
@@ -41,6 +42,7 @@ impl Run {
         self.begun += 1;
         self.measured.on_offered(group, caller, home, self.now);
         let decision = self.decide(at)?;
+        let epoch = self.told(at, &decision);
         let place = decision.rung.map_or(0, |rung| rung + 1);
         let callers = self.scenario.callers.get(group)?;
         let target = *callers.ladder.get(place)?;
@@ -60,6 +62,9 @@ impl Run {
             };
             let echo = callers.forged_echo.unwrap_or(decision.echo);
             Hop::finish(&mut request.hop, start, echo, flags);
+            if let Some(epoch) = epoch {
+                epoch.append(&mut request.hop);
+            }
         }
         let generation = request.generation;
         if let Some(patience) = callers.patience
@@ -149,6 +154,8 @@ impl Run {
             return self.end(number, outcome);
         }
         let load = Load::parse(&request.load);
+        let news = News::of_load(&request.load);
+        let at = request.thread;
         let state = &mut thread.state;
         let answer = Answer {
             target: request.place,
@@ -161,6 +168,11 @@ impl Run {
         };
         let now = self.now + EPOCH - (self.now + thread.phase) % TICK;
         state.on_answer(answer, now);
+        if let Some(news) = news
+            && answer.load.is_some_and(|(place, ..)| place == Some(0))
+        {
+            self.learn(at, &news);
+        }
         self.end(number, outcome)
     }
 

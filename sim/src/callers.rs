@@ -7,6 +7,8 @@ use spillway_core::caller::Caller;
 use spillway_core::gate::{Ask, Class, Gate, Verdict};
 use spillway_core::rate::{Capacity, Rate, RateLimit, SECOND};
 use spillway_core::switch::Switch;
+use spillway_core::totals::epoch::Epoch;
+use spillway_core::totals::watch::Watch;
 
 use crate::random::Random;
 use crate::scenario::{Balancing, Gateway};
@@ -28,6 +30,8 @@ pub(crate) struct Process {
     /// The endpoints that it sees, by cluster; none where it sees all.
     views: Vec<Vec<u32>>,
     pub(crate) switch: Switch,
+    /// Of a switch that callers share, as its threads have told each other.
+    pub(crate) epoch: Epoch,
     /// Requests since the last tick.
     pub(crate) count: u64,
     /// Its part of the limit, in schemes that give it one.
@@ -42,6 +46,7 @@ pub(crate) struct Process {
 pub(crate) struct Thread {
     pub(crate) process: usize,
     pub(crate) state: Caller,
+    pub(crate) watch: Watch,
     /// When it ticks.
     pub(crate) phase: u64,
     /// Where round robin is, by cluster.
@@ -64,6 +69,7 @@ impl Process {
             salt: random.any(),
             views: Vec::new(),
             switch: Switch::default(),
+            epoch: Epoch::default(),
             count: 0,
             part: None,
             bucket: Gate::default(),
@@ -159,10 +165,11 @@ pub(crate) struct Choice<'a> {
 }
 
 impl Thread {
-    pub(crate) fn new(process: usize, state: Caller, phase: u64) -> Self {
+    pub(crate) fn new(process: usize, state: Caller, now: u64, phase: u64) -> Self {
         Self {
             process,
             state,
+            watch: Watch::new(Epoch::default(), now),
             phase,
             turns: Vec::new(),
             connections: Vec::new(),

@@ -31,6 +31,10 @@ impl Run {
                 let endpoint = *self.sites.get(cluster)?.ready.get(nth)?;
                 self.endpoints.get_mut(endpoint as usize)?.slow = factor;
             }
+            Change::Lie(cluster, nth, claim) => {
+                let endpoint = *self.sites.get(cluster)?.ready.get(nth)?;
+                self.endpoints.get_mut(endpoint as usize)?.lies = Some(claim);
+            }
             Change::SlowAll(cluster, factor) => {
                 for endpoint in &mut self.endpoints {
                     if endpoint.cluster == cluster {

@@ -29,6 +29,10 @@ impl Run {
             reason: Reason::Over,
             ..home
         };
+        let phase = self.threads.get(at)?.phase;
+        // The filter reads the clock of its thread's last tick.
+        let now = self.now + EPOCH - (self.now + phase) % TICK;
+        let shares = self.shares(at, now);
         let thread = self.threads.get_mut(at)?;
         let process = self.processes.get_mut(thread.process)?;
         let callers = self.scenario.callers.get(process.group)?;
@@ -36,8 +40,6 @@ impl Run {
         if !callers.filter {
             return Some(home);
         }
-        // The filter reads the clock of its thread's last tick.
-        let now = self.now + EPOCH - (self.now + thread.phase) % TICK;
         Some(match self.scenario.scheme {
             Scheme::Spillway => {
                 let ask = Ask {
@@ -45,8 +47,8 @@ impl Run {
                     never: self.random.share(callers.never),
                     force: None,
                     switched: match self.scenario.mode {
-                        // Callers that share a switch are simulated in the tests of core.
-                        Mode::Spill | Mode::SwitchService(_) => None,
+                        Mode::Spill => None,
+                        Mode::SwitchService(_) => shares,
                         Mode::Switch(_) => Some(process.switch.switched()),
                     },
                 };
@@ -83,6 +85,9 @@ impl Run {
                 self.after(0, Event::Scrape);
             }
         }
+        if matches!(self.scenario.mode, Mode::SwitchService(_)) {
+            self.start_sharing();
+        }
         if matches!(self.scenario.mode, Mode::Switch(_)) {
             for process in 0..self.processes.len() {
                 let phase = self.random.any() % TICK;
@@ -92,8 +97,10 @@ impl Run {
     }
 
     pub(crate) fn caller_tick(&mut self, at: u32) -> Option<()> {
-        let Mode::Switch(limits) = self.scenario.mode else {
-            return None;
+        let limits = match self.scenario.mode {
+            Mode::Switch(limits) => limits,
+            Mode::SwitchService(_) => return self.share(at),
+            Mode::Spill => return None,
         };
         let now = self.clock();
         let process = self.processes.get_mut(at as usize)?;

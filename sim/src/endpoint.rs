@@ -8,6 +8,11 @@ use spillway_core::header::Hop;
 use spillway_core::load::Sums;
 use spillway_core::rate::Capacity;
 use spillway_core::server::{Request, Server};
+use spillway_core::totals::Limits;
+use spillway_core::totals::epoch::{Epoch, News};
+use spillway_core::totals::home::{Home, Totals};
+
+use crate::scenario::Claim;
 
 /// Threads of an endpoint's sidecar.
 pub(crate) const THREADS: usize = 2;
@@ -35,6 +40,11 @@ pub(crate) struct Endpoint {
     gate: Gate,
     sums: Sums,
     threads: [Server; THREADS],
+    /// Where callers share a switch: what came here.
+    totals: Totals,
+    homes: [Home; THREADS],
+    /// What its answers claim as the epoch, whatever is true.
+    pub(crate) lies: Option<Claim>,
     /// Requests that are served.
     busy: usize,
     /// Requests that wait for a place.
@@ -53,6 +63,9 @@ impl Endpoint {
             gate: Gate::default(),
             sums: Sums::default(),
             threads: Default::default(),
+            totals: Totals::default(),
+            homes: Default::default(),
+            lies: None,
             busy: 0,
             waiting: VecDeque::new(),
             work: 0,
@@ -82,6 +95,26 @@ impl Endpoint {
             server.on_verdict(verdict);
         }
         (request, verdict, server.rho_for(&request))
+    }
+
+    /// Counts a request for a switch that callers share; gives what its answer tells.
+    pub(crate) fn hear(&mut self, arrival: &Arrival<'_>, epoch: Option<Epoch>) -> Option<News> {
+        let home = self.homes.get_mut(arrival.thread)?;
+        let news = home.on_request(arrival.hop, epoch, arrival.attempt, arrival.own)?;
+        let claim = self.lies.zip(epoch).map(|(claim, epoch)| claim.of(epoch));
+        Some(News {
+            epoch: claim.unwrap_or(news.epoch),
+            ..news
+        })
+    }
+
+    /// Hands what a thread saw to the totals, and takes the epoch from them.
+    pub(crate) fn total(&mut self, thread: usize, limits: &Limits, now: u64, seed: u64) {
+        if let Some(home) = self.homes.get_mut(thread) {
+            let seen = home.drain();
+            self.totals = self.totals.tick(limits, now, || seed, &seen);
+            home.on_totals(self.totals);
+        }
     }
 
     /// The load that an answer tells.

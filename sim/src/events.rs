@@ -24,7 +24,7 @@ pub(crate) enum Event {
     GiveUp(u32, u32),
     /// A thread of an endpoint ticks.
     Tick(u32),
-    /// A caller ticks.
+    /// A caller ticks, or one of its threads where callers share a switch.
     CallerTick(u32),
     /// The scheme's own process looks.
     Look,

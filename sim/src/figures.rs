@@ -1,5 +1,7 @@
 //! What a run comes to: the figures by which it is judged.
 
+mod switching;
+
 use crate::measure::{BIN, Measured};
 use crate::run::Outcome;
 use crate::scenario::Scenario;
@@ -56,6 +58,14 @@ pub enum Figure {
     FirstSpill,
     /// Seconds from the step until the first caller switches (Switch mode).
     Switched,
+    /// Seconds from the step until a caller switches, in the mean.
+    MeanSwitched,
+    /// Seconds from the step until the last caller switches.
+    LastSwitched,
+    /// Seconds between the first and the last of them.
+    SwitchSpread,
+    /// The share of the callers that have left at the end.
+    Away,
     /// Changes of a switch, per caller and hour.
     Changes,
 }
@@ -87,6 +97,10 @@ impl Figure {
             Self::RoomUsed => "room used",
             Self::FirstSpill => "first spill s",
             Self::Switched => "switched s",
+            Self::MeanSwitched => "mean switched s",
+            Self::LastSwitched => "last switched s",
+            Self::SwitchSpread => "spread s",
+            Self::Away => "callers away",
             Self::Changes => "changes/h",
         }
     }
@@ -96,7 +110,12 @@ impl Figure {
     pub const fn digits(self) -> usize {
         match self {
             Self::Excess | Self::First | Self::Second | Self::Third => 0,
-            Self::HomeP99 | Self::BouncedP99 | Self::Changes => 1,
+            Self::HomeP99
+            | Self::BouncedP99
+            | Self::Changes
+            | Self::MeanSwitched
+            | Self::LastSwitched
+            | Self::SwitchSpread => 1,
             Self::Settle | Self::FirstSpill | Self::Switched => 2,
             _ => 3,
         }
@@ -149,14 +168,14 @@ impl Figure {
                 let after = m.switches.iter().find(|(time, ..)| *time >= step);
                 after.map_or(f64::NAN, |(time, ..)| time - step)
             }
-            Self::Changes => {
-                let callers: usize = scenario.callers.iter().map(|c| c.count).sum();
-                let changes = m
-                    .switches
-                    .iter()
-                    .filter(|(time, ..)| *time >= scenario.from);
-                ratio(changes.count() as u64, callers as u64) * 3_600.0 / outcome.seconds
+            Self::MeanSwitched => switching::times(scenario, m)[1],
+            Self::LastSwitched => switching::times(scenario, m)[2],
+            Self::SwitchSpread => {
+                let [first, _, last] = switching::times(scenario, m);
+                last - first
             }
+            Self::Away => switching::away(scenario, m),
+            Self::Changes => switching::changes(scenario, m, outcome.seconds),
         }
     }
 }

@@ -24,6 +24,7 @@ mod run;
 mod scenario;
 pub mod series;
 mod server_side;
+mod sharing;
 pub mod study;
 pub mod suite;
 pub mod table;
@@ -34,6 +35,6 @@ pub use figures::Figure;
 pub use measure::{BIN, Latency, Measured, OfCaller, Series};
 pub use run::{Outcome, run};
 pub use scenario::{
-    Autoscaler, Balancing, Callers, Change, Cluster, Gateway, Limit, Network, Patience, Scenario,
-    Scheme, Service, Takes, tolerant,
+    Autoscaler, Balancing, Callers, Change, Claim, Cluster, Gateway, Limit, Network, Patience,
+    Scenario, Scheme, Service, Takes, tolerant,
 };

@@ -1,6 +1,7 @@
 //! The requests under way. Places are used again, so that a run allocates little.
 
 use spillway_core::server::Request as Classified;
+use spillway_core::totals::epoch::News;
 
 /// A request, from its caller's application until its answer.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     /// The endpoint's thread.
     pub(crate) worker: usize,
     pub(crate) classified: Option<Classified>,
+    /// Where callers share a switch: what the answer tells of it.
+    pub(crate) news: Option<News>,
     /// What comes back.
     pub(crate) outcome: Outcome,
     /// The load header of the answer, as bytes; empty without one.

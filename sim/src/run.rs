@@ -10,6 +10,8 @@ use hdrhistogram::CreationError;
 use spillway_core::caller::Caller;
 use spillway_core::header::Hop;
 use spillway_core::rate::{Capacity, SECOND};
+use spillway_core::totals::epoch::Epoch;
+use spillway_core::totals::watch::Watch;
 
 use crate::callers::{Process, Thread};
 use crate::demand::Arrivals;
@@ -140,7 +142,7 @@ impl Run {
                 processes.push(Process::new(group, threads.len(), max_rates, &mut random));
                 for _ in 0..callers.threads {
                     let state = new_caller(&names, &callers.ladder, EPOCH, &mut random);
-                    threads.push(Thread::new(process, state, random.any() % TICK));
+                    threads.push(Thread::new(process, state, EPOCH, random.any() % TICK));
                 }
             }
             let spread = Weighted::zipf(callers.count, callers.skew);
@@ -323,6 +325,9 @@ impl Run {
                 let now = self.now + EPOCH;
                 thread.state = new_caller(&names, &callers.ladder, now, &mut self.random);
                 process.switch = spillway_core::switch::Switch::default();
+                // Its first answer tells.
+                thread.watch = Watch::new(Epoch::default(), now);
+                process.epoch = Epoch::default();
             }
         }
     }

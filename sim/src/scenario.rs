@@ -251,6 +251,8 @@ pub struct Callers {
     pub filter: bool,
     /// What they claim as N, whatever is true.
     pub forged_echo: Option<u32>,
+    /// What they claim as the epoch of a switch that callers share, whatever is true.
+    pub forged_epoch: Option<Claim>,
     /// How they spread requests over endpoints.
     pub balancing: Balancing,
     /// How many endpoints of a cluster each of them sees; `None`: all.
@@ -275,11 +277,21 @@ impl Callers {
             never: 0.0,
             filter: true,
             forged_echo: None,
+            forged_epoch: None,
             balancing: Balancing::LeastRequest,
             sees: None,
             patience: None,
         }
     }
+}
+
+/// An epoch that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// The one after the last that was heard of: whoever follows it changes its state.
+    Next,
+    /// This number.
+    Number(u32),
 }
 
 /// How a caller spreads requests over endpoints.
@@ -344,4 +356,7 @@ pub enum Change {
     Restart(usize),
     /// The share of answers that lose their load.
     Deaf(f64),
+    /// An endpoint's answers lie about the epoch: they claim the one after that of their request,
+    /// or a number.
+    Lie(usize, usize, Claim),
 }

@@ -1,7 +1,9 @@
 //! What happens at the endpoints: the gate decides, the application serves, the answer leaves.
 
+use spillway_core::config::Mode;
 use spillway_core::gate::Verdict;
 use spillway_core::header::{Hop, Load};
+use spillway_core::totals::epoch::Epoch;
 
 use crate::endpoint::{Arrival, Phase, THREADS};
 use crate::events::Event;
@@ -16,6 +18,7 @@ impl Run {
     pub(crate) fn reach(&mut self, at: u32) -> Option<()> {
         let now = self.clock();
         let worker = self.random.below(THREADS);
+        let shares = matches!(self.scenario.mode, Mode::SwitchService(_));
         let request = self.requests.get_mut(at)?;
         let endpoint = *request.tried.last()?;
         let process = self.threads.get(request.thread)?.process;
@@ -50,6 +53,9 @@ impl Run {
                 now,
                 thread: worker,
             };
+            if shares {
+                request.news = server.hear(&arrival, Epoch::of_hop(&request.hop));
+            }
             let (classified, told, rho) = server.ask(&arrival);
             verdict = told;
             request.classified = Some(classified);
@@ -122,16 +128,19 @@ impl Run {
             }
             let rho = server.rho_for(classified, request.worker);
             let deaf = self.random.share(self.scenario.network.deaf);
-            if let Some(rho) = rho
+            if (rho.is_some() || request.news.is_some())
                 && !deaf
                 && request.outcome == Outcome::Served
             {
                 Load {
                     cluster: &site.name,
-                    rho,
+                    rho: rho.unwrap_or_default(),
                     attempt: request.attempts,
                 }
                 .write(&mut request.load);
+                if let Some(news) = &request.news {
+                    news.append(&mut request.load);
+                }
             }
         }
         let wait = self.delay(home, cluster);
@@ -147,11 +156,17 @@ impl Run {
         let threads = number(THREADS);
         let (endpoint, thread) = (at / threads, (at % threads) as usize);
         let now = self.clock();
+        let cluster = self.endpoints.get(endpoint as usize)?.cluster;
+        let limits = self.shared_limits(cluster);
         let server = self.endpoints.get_mut(endpoint as usize)?;
         if server.phase == Phase::Dead {
             return None;
         }
         let site = self.sites.get(server.cluster)?;
+        if let Some(limits) = limits {
+            // Any number that differs by endpoint.
+            server.total(thread, &limits, now, u64::from(endpoint) + 1);
+        }
         let rho = server.tick(thread, site.capacity.as_ref(), now);
         if server.cluster == 0 && server.phase == Phase::Ready {
             self.measured.on_rho(rho, self.now);

@@ -4,9 +4,9 @@
 use core::num::NonZeroU32;
 
 use spillway_api::BurstPolicy;
-use spillway_api::burst_policy::Bounce;
+use spillway_api::burst_policy::{Bounce, Scope};
 use spillway_core::config::{Mode, wire};
-use spillway_core::switch;
+use spillway_core::{switch, totals};
 use spillway_plan::model::{Limit as Written, Terms};
 
 use crate::Demand;
@@ -156,12 +156,24 @@ impl Policy {
         Scenario {
             from: 0.0,
             mode: match (self.terms.mode, limits) {
+                (wire::Mode::Switch, Some(service)) if self.shares() => {
+                    Mode::SwitchService(totals::Limits {
+                        service,
+                        endpoints: count(endpoints),
+                    })
+                }
                 (wire::Mode::Switch, Some(limits)) => Mode::Switch(limits),
                 _ => Mode::Spill,
             },
             shed: self.terms.on_exhausted == wire::OnExhausted::Shed,
             ..Scenario::new(clusters.collect(), vec![group])
         }
+    }
+
+    /// All callers leave and return together.
+    fn shares(&self) -> bool {
+        let switch = self.terms.switch.as_ref();
+        switch.is_some_and(|switch| switch.scope == Scope::Service)
     }
 
     /// In a few words.
@@ -172,11 +184,18 @@ impl Policy {
             None => ("", String::new()),
         };
         let mode = match &self.terms.switch {
-            Some(limits) => format!("Switch above {}, back below {}", limits.enter, limits.leave),
+            Some(limits) => {
+                let whose = if self.shares() {
+                    "all callers"
+                } else {
+                    "a caller"
+                };
+                let (enter, leave) = (limits.enter, limits.leave);
+                format!("Switch of {whose} above {enter}, back below {leave}")
+            }
             None => "Spill".to_owned(),
         };
-        let m = u32::try_from(endpoints).ok().and_then(NonZeroU32::new);
-        let m = m.unwrap_or(NonZeroU32::MIN);
+        let m = count(endpoints);
         let limit = match self.limit(0) {
             None => "no limit".to_owned(),
             Some(limit) => {
@@ -189,6 +208,11 @@ impl Policy {
         };
         format!("{}: {mode}, {home} serves {limit}, then {rungs}", self.name)
     }
+}
+
+fn count(endpoints: usize) -> NonZeroU32 {
+    let m = u32::try_from(endpoints).ok().and_then(NonZeroU32::new);
+    m.unwrap_or(NonZeroU32::MIN)
 }
 
 #[cfg(test)]
@@ -230,6 +254,27 @@ mod tests {
             policy.summary(3),
             "shop/worker: Spill, primary serves 50/s each of 3 endpoints, then burst, cloud"
         );
+    }
+
+    #[test]
+    fn a_switch_is_of_each_caller_or_of_all() {
+        for (scope, whose) in [("", "a caller"), (", scope: Service", "all callers")] {
+            let text = policy(&format!(
+                "  home: primary\n  overflow: [{{cluster: burst}}]\n  mode: Switch\n  switch: {{enter: 15/s, leave: 10/s{scope}}}\n"
+            ));
+            let policy = Policy::parse(&text).unwrap();
+            assert_eq!(policy.watched(4), Some((15.0, 10.0)));
+            let summary = format!(
+                "shop/worker: Switch of {whose} above 15/s, back below 10/s, primary serves no limit, then burst"
+            );
+            assert_eq!(policy.summary(4), summary);
+            match policy.scenario(Demand::Constant(1.0), 7, 4).mode {
+                Mode::SwitchService(limits) => {
+                    assert_eq!((whose, limits.endpoints.get()), ("all callers", 4));
+                }
+                mode => assert!(whose == "a caller" && matches!(mode, Mode::Switch(_))),
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod bursts;
 mod rules;
 mod schemes;
+mod sharing;
 
 use hdrhistogram::CreationError;
 
@@ -121,6 +122,8 @@ pub fn table(name: &str, seeds: Seeds) -> Result<Option<Table>, CreationError> {
         "concurrency" => claims(rules::concurrency(seeds)?),
         "gateway" => claims(rules::gateway(seeds)?),
         "switch" => claims(rules::switch(seeds)?),
+        "sharing" => sharing::table(seeds)?,
+        "lies" => claims(sharing::lies(seeds)?),
         "bursts" => bursts::table(seeds)?,
         "suite" => suite_table(seeds)?,
         _ => return Ok(None),

@@ -7,6 +7,7 @@
 mod faults;
 mod loads;
 mod neighbours;
+pub(crate) mod switching;
 
 use hdrhistogram::CreationError;
 
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Case> {
     let mut all = loads::all();
     all.extend(faults::all());
     all.extend(neighbours::all());
+    all.extend(switching::all());
     all
 }
 
