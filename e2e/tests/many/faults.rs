@@ -232,9 +232,9 @@ pub(crate) async fn callers_without_the_filter(mesh: &mut Mesh) -> Result<()> {
     let mut plain = seen.outcome.replies.iter();
     assert!(plain.all(|reply| reply.target < shares().len() || is_home(reply)));
     let served = used("callers without the filter", &seen, part)?;
-    // A full gate remembers of what it takes by force no more than B, so that with many of these
-    // home serves somewhat more than its capacity.
-    assert!((0.93..=1.2).contains(&served), "{served:.3}");
+    // What it takes by force fills the gate beyond what others find, so that these make room; the
+    // tolerance alone comes on top.
+    assert!((0.93..=1.06).contains(&served), "{served:.3}");
     Ok(())
 }
 
