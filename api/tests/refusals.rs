@@ -15,7 +15,7 @@ use kube::core::Request;
 use kube::core::params::PostParams;
 use serde::Deserialize;
 use serde_json::Value;
-use spillway_clusters::{Clusters, User};
+use spillway_clusters::{Clusters, User, merge};
 
 /// The objects.
 #[derive(Deserialize)]
@@ -48,24 +48,6 @@ fn table() -> Result<Table> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/refusals.yaml");
     let text = std::fs::read_to_string(path).context(path)?;
     serde_saphyr::from_str(&text).context(path)
-}
-
-fn merge(object: &mut Value, change: &Value) {
-    let Value::Object(change) = change else {
-        *object = change.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = Value::Object(serde_json::Map::new());
-    }
-    let fields = object.as_object_mut().unwrap();
-    for (name, value) in change {
-        if value.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// Asks to create an object, as `kubectl create --dry-run=server` does.

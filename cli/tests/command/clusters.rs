@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use spillway_api::BurstPolicy;
 use spillway_cli::reference;
 use spillway_clusters::registry::Registry;
-use spillway_clusters::{Cluster, Clusters, User};
+use spillway_clusters::{Cluster, Clusters, User, definition};
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::run;
 use spillway_controller::serve::{Format, log_to};
@@ -102,7 +102,7 @@ impl World {
             Kind::Gateway,
             Kind::ServiceEntry,
         ] {
-            burst.apply(&definition(kind)).await.unwrap();
+            burst.apply(&definition(&kind.resource())).await.unwrap();
         }
         world
     }
@@ -180,26 +180,6 @@ fn masked(said: &str) -> String {
         words.collect::<Vec<_>>().join(" ")
     });
     lines.map(|line| format!("{line}\n")).collect()
-}
-
-fn definition(kind: Kind) -> String {
-    let resource = kind.resource();
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{}", resource.plural, resource.group)},
-        "spec": {
-            "group": resource.group,
-            "scope": "Namespaced",
-            "names": {"kind": resource.kind, "plural": resource.plural, "singular": resource.kind.to_lowercase()},
-            "versions": [{
-                "name": resource.version, "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": schema},
-            }],
-        },
-    })
-    .to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]

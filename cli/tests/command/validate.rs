@@ -6,6 +6,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use serde::Deserialize;
 use serde_json::Value;
+use spillway_clusters::merge;
 
 use crate::run::{folder, run, said, spillway};
 
@@ -21,25 +22,6 @@ struct Bad {
     from: String,
     change: Value,
     because: String,
-}
-
-/// JSON Merge Patch.
-fn merge(object: &mut Value, change: &Value) {
-    let Value::Object(change) = change else {
-        *object = change.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = Value::Object(serde_json::Map::new());
-    }
-    let fields = object.as_object_mut().unwrap();
-    for (name, value) in change {
-        if value.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), value);
-        }
-    }
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,7 @@
 //! - [`FaultProxy`]: stands before an API server and misbehaves on demand
 //! - [`programs`]: where the binaries are found
 //! - [`registry`]: a container registry, for what wants an image
+//! - [`definition`], [`merge`]: objects that several suites write
 //!
 //! There are no nodes and, unless [`Cluster::start_controllers`] is called, no controllers either:
 //! a deleted namespace stays `Terminating`, nothing collects what an owner leaves behind, and
@@ -39,6 +40,7 @@ mod controllers;
 mod identity;
 mod kubectl;
 mod manifests;
+mod objects;
 pub mod programs;
 mod proxy;
 pub mod registry;
@@ -50,5 +52,6 @@ pub use self::cluster::Cluster;
 pub use self::clusters::Clusters;
 pub use self::identity::{Identity, User};
 pub use self::manifests::apply;
+pub use self::objects::{definition, merge};
 pub use self::proxy::{FaultProxy, Requests, Seen};
 pub use self::server::Server;
