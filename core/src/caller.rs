@@ -1,9 +1,10 @@
 //! The caller's side of one policy, in one thread: home, or which rung.
 //!
-//! Of the requests that fit a cluster's told load ρ, the fraction min(1, (1+EPS)/ρ) goes there by
-//! a deterministic accumulator, the rest to the next rung; what no rung takes comes home. Threads
-//! share nothing: the fractions add up to the limit whatever each one's share of the demand is,
-//! since each echoes its own.
+//! At a told load ρ the fraction min(1, (1+EPS)/ρ) of the requests goes home by a deterministic
+//! accumulator, the rest to the next rung; what no rung takes comes home. Threads share nothing:
+//! the fractions add up to the limit whatever each one's share of the demand is, since each echoes
+//! its own. A rung is sent 1/ρ and no EPS more: what it turns away may come home, and displaces
+//! others there.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,6 +27,10 @@ const CLOSE_MOST: u64 = 30 * SECOND;
 const NOT_REPEATED: u64 = 10 * SECOND;
 /// One request, in the fraction of the accumulators.
 const ONE: i64 = 1 << 20;
+/// A rung has room for what home bounces up to this load, thousandths: it takes two of three
+/// requests that are sent there. Above it, what home bounces would mostly come home again, after
+/// five attempts.
+const HAS_ROOM: u32 = 1_500;
 /// How far requests that may not leave home draw the accumulator down.
 const MOST_OWED: i64 = -8 * ONE;
 
@@ -180,20 +185,19 @@ impl Side {
         now < self.closed_until
     }
 
-    /// The fraction that is admitted, of [`ONE`].
-    fn fraction(&self, now: u64, bounceable: bool) -> i64 {
+    /// The fraction that is admitted, of [`ONE`], with `eps` thousandths of the capacity more.
+    fn fraction(&self, now: u64, bounceable: bool, eps: u32) -> i64 {
         if self.rho == 0 || (bounceable && self.stale(now)) {
             return ONE; // Nothing known, or too old: the gate protects.
         }
-        let eps = if bounceable { EPS_MILLI } else { 0 };
         (i64::from(1_000 + eps) * ONE / i64::from(self.rho)).min(ONE)
     }
 
     /// Takes a request's turn at the accumulator: whether it goes here, and whether as a probe.
-    fn admit(&mut self, now: u64, bounceable: bool) -> Option<Reason> {
+    fn admit(&mut self, now: u64, bounceable: bool, eps: u32) -> Option<Reason> {
         self.acc = self
             .acc
-            .saturating_add(self.fraction(now, bounceable))
+            .saturating_add(self.fraction(now, bounceable, eps))
             .min(2 * ONE);
         if self.acc >= ONE {
             self.acc -= ONE;
@@ -207,10 +211,9 @@ impl Side {
         }
     }
 
-    /// Some of what is sent here would be served.
-    fn open(&self, now: u64) -> bool {
-        let tenth = (1_000 + EPS_MILLI) * 10;
-        !self.closed(now) && (self.rho <= tenth || self.stale(now))
+    /// What home bounces may find room here.
+    fn has_room(&self, now: u64) -> bool {
+        !self.closed(now) && (self.rho <= HAS_ROOM || self.stale(now))
     }
 
     /// Once for all requests that were under way when it failed: their answers come while it is
@@ -301,7 +304,8 @@ impl Caller {
         if ask.never || ask.force == Some(Force::Home) || ask.switched == Some(false) {
             let reason = if ask.never {
                 // It takes its share of the limit from those that may leave.
-                home.acc = (home.acc + home.fraction(now, false) - ONE).clamp(MOST_OWED, 2 * ONE);
+                home.acc =
+                    (home.acc + home.fraction(now, false, 0) - ONE).clamp(MOST_OWED, 2 * ONE);
                 Reason::Never
             } else if ask.force.is_some() {
                 Reason::Override
@@ -310,13 +314,14 @@ impl Caller {
             };
             return Self::stay(home, false, false, reason);
         }
-        let open = rungs.iter().any(|s| s.open(now));
+        let room = rungs.iter().any(|s| s.has_room(now));
         let spills = match (ask.force, ask.switched) {
             (Some(_), _) => Reason::Override,
             (None, Some(_)) => Reason::Switched,
             (None, None) => {
-                if let Some(reason) = home.admit(now, ask.bounceable) {
-                    return Self::stay(home, ask.bounceable && open, !open, reason);
+                let eps = if ask.bounceable { EPS_MILLI } else { 0 };
+                if let Some(reason) = home.admit(now, ask.bounceable, eps) {
+                    return Self::stay(home, ask.bounceable && room, !room, reason);
                 }
                 Reason::Over
             }
@@ -327,7 +332,7 @@ impl Caller {
             }
             side.consider(now);
             let before = side.acc;
-            if side.admit(now, ask.bounceable).is_none() {
+            if side.admit(now, ask.bounceable, 0).is_none() {
                 continue;
             }
             if !take(rung) {

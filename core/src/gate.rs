@@ -32,7 +32,8 @@ pub struct Ask {
     pub class: Class,
     /// It may be sent elsewhere: it offered so, and attempts are left.
     pub bounceable: bool,
-    /// It came home because all else is full.
+    /// It came home because all else is full, as its caller knows; where the policy sheds, also as
+    /// other clusters have turned it away.
     pub returned: bool,
     /// The policy sheds what comes home and does not fit (`onExhausted: Shed`).
     pub shed: bool,
@@ -64,7 +65,8 @@ impl Verdict {
 pub struct Gate {
     /// Theoretical arrival time of own and overflow traffic, ns.
     pub tat: u64,
-    /// The same with forced returns, which count against overflow only.
+    /// The same with returns that are not shed, which count against overflow only: nobody else
+    /// could make room for them, since all is full.
     pub all: u64,
     /// Requests being served; kept only where the concurrency is limited.
     pub in_flight: u32,

@@ -43,7 +43,7 @@ pub const UPDATE_FREQUENCY: u32 = 2;
 /// Retries that a route allows (`attempts` of a VirtualService's `retries`).
 pub const ATTEMPTS: u32 = 4;
 
-/// What callers send above the capacity, in thousandths: without it the measured demand would
+/// What callers send home above its capacity, in thousandths: without it the measured demand would
 /// settle just below the limit. A study of values gave .02 as the knee between utilisation and
 /// bounces.
 pub const EPS_MILLI: u32 = 20;

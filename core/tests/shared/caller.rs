@@ -124,6 +124,17 @@ fn rungs_are_filled_in_order() {
         "{went:?}"
     );
     assert!(went[2].abs_diff(250) <= 1 && went[3] == 0, "{went:?}");
+
+    // Home gets EPS more of what may be bounced; a rung does not.
+    let mut caller = ladder(3);
+    let went = spread(&mut caller, BOUNCEABLE, T, 1_000, &[2_040, 2_000, 1_000]);
+    assert!(
+        went[..3]
+            .iter()
+            .zip([500, 250, 250])
+            .all(|(went, n)| went.abs_diff(n) <= 1),
+        "{went:?}"
+    );
 }
 
 #[test]
@@ -137,7 +148,7 @@ fn what_no_rung_takes_comes_home_and_says_so() {
         }
         let decision = caller.decide(BOUNCEABLE, now, all);
         if decision.rung.is_none() {
-            // No rung has a tenth of its traffic's room: home must not bounce.
+            // No rung has room: home must not bounce.
             assert!(!decision.bounceable && decision.returned, "{decision:?}");
             exhausted += u64::from(decision.reason == Reason::Exhausted);
         }
@@ -146,14 +157,14 @@ fn what_no_rung_takes_comes_home_and_says_so() {
 }
 
 #[test]
-fn home_may_bounce_only_while_some_rung_is_open() {
-    for (rho, open) in [(0, true), (1_000, true), (10_200, true), (10_201, false)] {
+fn home_may_bounce_only_while_some_rung_has_room() {
+    for (rho, room) in [(0, true), (1_000, true), (1_500, true), (1_501, false)] {
         let mut caller = ladder(3);
         caller.on_answer(told(1, 20_000), T);
         caller.on_answer(told(2, rho), T);
         let decision = caller.decide(BOUNCEABLE, T, all);
-        assert_eq!((decision.rung, decision.bounceable), (None, open), "{rho}");
-        assert_eq!(decision.returned, !open);
+        assert_eq!((decision.rung, decision.bounceable), (None, room), "{rho}");
+        assert_eq!(decision.returned, !room);
         // Old news of being full is no news.
         let decision = caller.decide(BOUNCEABLE, T + 3 * SECOND + 1, all);
         assert!(decision.bounceable);

@@ -56,9 +56,14 @@ struct Row {
 }
 
 fn rows(target: &str, home: &str, own: &str, flags: Flags, expected: [Row; 6]) {
+    rows_of(target, home, own, flags, false, expected);
+}
+
+/// The same where the policy sheds, or does not.
+fn rows_of(target: &str, home: &str, own: &str, flags: Flags, shed: bool, expected: [Row; 6]) {
     for (attempt, row) in (1..).zip(expected) {
         let mut server = told();
-        let request = server.on_request(Some(&hop(target, home, 7, flags)), attempt, own, true);
+        let request = server.on_request(Some(&hop(target, home, 7, flags)), attempt, own, shed);
         let what = format!("target {target}, home {home}, at {own}, attempt {attempt}");
         let counts = server.drain();
         assert_eq!((counts.own, counts.overflow), row.counted, "{what}");
@@ -66,7 +71,7 @@ fn rows(target: &str, home: &str, own: &str, flags: Flags, expected: [Row; 6]) {
         assert_eq!(request.ask.class, row.class, "{what}");
         assert_eq!(request.ask.bounceable, row.bounceable, "{what}");
         assert_eq!(request.ask.returned, row.returned, "{what}");
-        assert!(request.ask.shed && request.known, "{what}");
+        assert_eq!((request.ask.shed, request.known), (shed, true), "{what}");
         assert_eq!(request.shadow, flags.shadow, "{what}");
         assert_eq!(request.attempt, attempt, "{what}");
         assert!(server.rho_for(&request).is_some(), "{what}");
@@ -91,42 +96,38 @@ const fn overflow(counted: u64, bounceable: bool) -> Row {
     }
 }
 
-/// Sent home: counted once, bounced by home twice, forced when it comes back.
+/// Sent home: counted once, bounced by home twice, served when it comes back; shed then, where the
+/// policy sheds.
 #[test]
 fn at_home_what_was_sent_home() {
-    rows(
-        "a",
-        "a",
-        "a",
-        BOUNCEABLE,
-        [
+    for shed in [false, true] {
+        let expected = [
             own(7, true, false),
             own(0, true, false),
-            own(0, false, true),
-            own(0, false, true),
-            own(0, false, true),
-            own(0, false, true),
-        ],
-    );
+            own(0, false, shed),
+            own(0, false, shed),
+            own(0, false, shed),
+            own(0, false, shed),
+        ];
+        rows_of("a", "a", "a", BOUNCEABLE, shed, expected);
+    }
 }
 
-/// Sent to a rung and bounced by it: home did not count it, and must not bounce it.
+/// Sent to a rung and bounced by it: home did not count it, must not bounce it, and sheds it only
+/// when another cluster has turned it away as well.
 #[test]
 fn at_home_what_was_sent_to_a_rung() {
-    rows(
-        "b",
-        "a",
-        "a",
-        BOUNCEABLE,
-        [
+    for shed in [false, true] {
+        let expected = [
             own(0, true, false),
             own(0, true, false),
-            own(0, false, true),
-            own(0, false, true),
-            own(0, false, true),
-            own(0, false, true),
-        ],
-    );
+            own(0, false, false),
+            own(0, false, shed),
+            own(0, false, shed),
+            own(0, false, shed),
+        ];
+        rows_of("b", "a", "a", BOUNCEABLE, shed, expected);
+    }
 }
 
 #[test]
@@ -183,10 +184,10 @@ fn a_request_that_does_not_offer_is_never_bounced() {
             [
                 own(7, false, false),
                 own(0, false, false),
-                own(0, false, true),
-                own(0, false, true),
-                own(0, false, true),
-                own(0, false, true),
+                own(0, false, false),
+                own(0, false, false),
+                own(0, false, false),
+                own(0, false, false),
             ],
         );
         rows(

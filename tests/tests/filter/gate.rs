@@ -7,7 +7,7 @@ use serde_json::json;
 use spillway_tests::{HostFunction, traffic};
 
 use crate::sidecar::{
-    BURST, HOME, SPILLED, Sidecar, attempt, document, inbound, policy, server, stranger,
+    BURST, HOME, RETURNED, SPILLED, Sidecar, attempt, document, inbound, policy, server, stranger,
 };
 
 #[test]
@@ -311,18 +311,17 @@ fn the_gate_and_the_load_survive_a_reload() {
 
 #[test]
 fn what_came_home_again_is_served_or_shed_as_the_policy_says() {
-    let returned = "primary;mesh-token-1;primary;worker;1;h";
     let mut home = Sidecar::start("primary", &server());
     home.admitted(HOME, BURST);
     for _ in 0..50 {
-        assert!(home.refused(&inbound(returned)).is_none());
+        assert!(home.refused(&inbound(RETURNED)).is_none());
     }
     let mut shedding = Sidecar::start(
         "primary",
         &policy("Server", |p| p["onExhausted"] = json!("Shed")),
     );
     shedding.admitted(HOME, BURST);
-    let answer = shedding.refused(&inbound(returned)).unwrap();
+    let answer = shedding.refused(&inbound(RETURNED)).unwrap();
     assert_eq!((answer.status, answer.grpc_status), (429, 8));
     assert!(answer.headers.has("x-spillway-shed"));
     assert!(

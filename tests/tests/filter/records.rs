@@ -2,7 +2,9 @@
 
 use spillway_tests::{Fault, Proxy, traffic};
 
-use crate::sidecar::{BURST, HOME, Sidecar, attempt, document, inbound, outbound, policy, server};
+use crate::sidecar::{
+    BURST, HOME, RETURNED, Sidecar, attempt, document, inbound, outbound, policy, server,
+};
 use crate::switch_service::shared;
 use serde_json::json;
 
@@ -79,7 +81,8 @@ fn foreign_bytes_are_replaced() {
                     proxy.set_shared(key, &foreign);
                 }
                 home.vm.tick(home.plugin).unwrap();
-                let answer = home.answer(&attempt(HOME, 3), &traffic::response(200));
+                // What came home as all is full takes no room.
+                let answer = home.answer(&attempt(RETURNED, 3), &traffic::response(200));
                 assert_eq!(
                     answer.only("x-spillway-load").unwrap(),
                     "primary;0;3",

@@ -203,9 +203,11 @@ pub(crate) fn response_with(headers: &[(&str, &str)]) -> Response {
     response
 }
 
-/// The header of a plain request to home, and of one that spilled.
+/// The header of a plain request to home, of one that spilled, and of one that came home because all
+/// else is full.
 pub(crate) const HOME: &str = "primary;mesh-token-1;primary;worker;1;b";
 pub(crate) const SPILLED: &str = "burst;mesh-token-1;primary;worker;1;b";
+pub(crate) const RETURNED: &str = "primary;mesh-token-1;primary;worker;1;h";
 
 /// The parts of a Spillway header: target, token, home, policy, echo, flags.
 pub(crate) fn hop(headers: &Headers) -> Vec<String> {
