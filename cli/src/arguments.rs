@@ -3,12 +3,15 @@
 use clap::{Parser, Subcommand};
 
 use crate::attach::{Attach, Detach};
+use crate::check::Check;
 use crate::completion::Completion;
 use crate::connection::Connection;
 use crate::diff::Diff;
+use crate::install::{Install, Uninstall, Upgrade};
 use crate::policies::{Force, Shadow, Unforce};
 use crate::push::Push;
 use crate::render::Render;
+use crate::rotate::Rotate;
 use crate::simulate::Simulate;
 use crate::status::Status;
 use crate::validate::Validate;
@@ -34,6 +37,10 @@ pub(crate) struct Arguments {
 /// One module each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Install(Install),
+    Upgrade(Upgrade),
+    Uninstall(Uninstall),
+    Check(Check),
     Validate(Validate),
     Render(Render),
     Diff(Diff),
@@ -42,6 +49,7 @@ pub(crate) enum Command {
     Push(Push),
     Attach(Attach),
     Detach(Detach),
+    Rotate(Rotate),
     Status(Status),
     Force(Force),
     Unforce(Unforce),

@@ -1,6 +1,6 @@
 //! How clusters are reached: by the user's kubeconfig, as kubectl reaches them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -32,6 +32,7 @@ pub(crate) struct Connection {
 }
 
 /// A cluster that can be talked to.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     /// The context's name.
     pub(crate) name: String,
@@ -89,6 +90,20 @@ impl Connection {
             config,
             client,
         })
+    }
+
+    /// The names of all contexts.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub(crate) fn contexts(&self) -> Result<Vec<String>, Failure> {
+        let contexts = self.read()?.contexts.into_iter();
+        Ok(contexts.map(|context| context.name).collect())
+    }
+
+    /// The kubeconfig, where one was named.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
     }
 
     fn read(&self) -> Result<Kubeconfig, Failure> {

@@ -67,6 +67,12 @@ pub struct Failure {
     advice: String,
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl Failure {
     /// With a message in lower case, and advice as a sentence.
     pub fn new(exit: Exit, message: impl Display, advice: impl Into<String>) -> Self {

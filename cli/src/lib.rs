@@ -9,11 +9,14 @@
 
 mod arguments;
 mod attach;
+mod check;
 mod completion;
 mod connection;
+mod contexts;
 mod diff;
 pub mod exit;
 mod input;
+mod install;
 mod objects;
 mod output;
 mod planned;
@@ -22,6 +25,8 @@ mod progress;
 mod push;
 pub mod reference;
 mod render;
+mod rotate;
+mod sidecars;
 mod simulate;
 mod status;
 mod validate;
@@ -77,6 +82,10 @@ pub fn command(program: Option<&Path>) -> clap::Command {
 fn run(arguments: Arguments) -> Result<Exit, Failure> {
     let connection = &arguments.connection;
     match arguments.command {
+        Command::Install(install) => install::install(&install, connection),
+        Command::Upgrade(upgrade) => install::upgrade(&upgrade, connection),
+        Command::Uninstall(uninstall) => install::uninstall(&uninstall, connection),
+        Command::Check(check) => check::run(&check, connection),
         Command::Validate(validate) => validate::run(&validate),
         Command::Render(render) => render::run(&render),
         Command::Diff(diff) => diff::run(&diff),
@@ -85,6 +94,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Push(push) => push::run(&push),
         Command::Attach(attach) => attach::attach(&attach, connection),
         Command::Detach(detach) => attach::detach(&detach, connection),
+        Command::Rotate(rotate) => rotate::run(&rotate, connection),
         Command::Status(status) => status::run(&status, connection),
         Command::Force(force) => policies::force(&force, connection),
         Command::Unforce(unforce) => policies::unforce(&unforce, connection),

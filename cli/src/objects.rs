@@ -53,6 +53,23 @@ pub(crate) async fn apply(
     object: &Value,
     dry_run: bool,
 ) -> Result<Done, Failure> {
+    let parameters = PatchParams {
+        dry_run,
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    apply_as(cluster, object, &parameters).await
+}
+
+/// As [`apply`], by somebody else, or by force.
+///
+/// # Errors
+/// As [`apply`].
+pub(crate) async fn apply_as(
+    cluster: &Cluster,
+    object: &Value,
+    parameters: &PatchParams,
+) -> Result<Done, Failure> {
     let (api, name) = api(cluster, object);
     let doing = format!("{} cannot be written", shown(object));
     let failed = |error| cluster.failed(&doing, &error);
@@ -64,25 +81,31 @@ pub(crate) async fn apply(
     if !manager.is_empty() && by.is_some_and(|by| by != manager) {
         return Ok(Done::Others);
     }
-    let parameters = PatchParams {
-        dry_run,
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     // What would be made in a namespace that would be made cannot be tried.
-    if dry_run && before.is_none() {
+    if parameters.dry_run && before.is_none() {
         return Ok(Done::Created);
     }
-    match api.patch(&name, &parameters, &Patch::Apply(object)).await {
+    match api.patch(&name, parameters, &Patch::Apply(object)).await {
         Ok(after) => Ok(match before {
             None => Done::Created,
-            Some(before) if before.resource_version() == after.resource_version() => Done::Same,
+            Some(before) if is_same(&before, &after, parameters.dry_run) => Done::Same,
             Some(_) => Done::Changed,
         }),
         Err(kube::Error::Api(status)) if status.code == 404 && api.namespace().is_some() => {
             Ok(Done::NoPlace)
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+/// Whether nothing was written. An object that was only tried keeps its version.
+fn is_same(before: &DynamicObject, after: &DynamicObject, dry_run: bool) -> bool {
+    if dry_run {
+        before.data == after.data
+            && before.labels() == after.labels()
+            && before.annotations() == after.annotations()
+    } else {
+        before.resource_version() == after.resource_version()
     }
 }
 
@@ -110,7 +133,8 @@ pub(crate) async fn remove(
     }
 }
 
-/// All objects of a kind and namespace, or of all namespaces, with these labels.
+/// All objects of a kind and namespace, or of all namespaces, with these labels. There are none of a
+/// kind that nobody knows.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -120,9 +144,12 @@ pub(crate) async fn list(
     labels: &str,
 ) -> Result<Vec<DynamicObject>, Failure> {
     let (api, _) = api(cluster, like);
-    let found = api.list(&ListParams::default().labels(labels)).await;
     let doing = format!("objects of the kind {} cannot be read", text(like, "/kind"));
-    Ok(found.map_err(|error| cluster.failed(&doing, &error))?.items)
+    match api.list(&ListParams::default().labels(labels)).await {
+        Ok(found) => Ok(found.items),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(cluster.failed(&doing, &error)),
+    }
 }
 
 /// As `KIND NAMESPACE/NAME`.

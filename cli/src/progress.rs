@@ -20,6 +20,16 @@ impl Progress {
         bar.enable_steady_tick(TICK);
         Self(bar)
     }
+
+    /// Makes room for lines of standard output meanwhile.
+    pub(crate) fn aside(&self, tell: impl FnOnce()) {
+        self.0.suspend(tell);
+    }
+
+    /// Says something else.
+    pub(crate) fn say(&self, what: String) {
+        self.0.set_message(what);
+    }
 }
 
 impl Drop for Progress {

@@ -4,27 +4,36 @@
 //! rights. Bindings in namespaces are added here as the chart adds them.
 
 use serde_json::{Value, json};
+use spillway_api::mesh_cluster::Access;
 
 /// The chart with no namespaces, for the namespace `spillway-system`.
 const CHART: &str = include_str!("../../../charts/tests/golden/member-least.out.yaml");
+/// The same where the cluster is the hub: the account is the controller's own.
+const ON_HUB: &str = include_str!("../../../charts/tests/golden/member-hub.out.yaml");
 /// The namespace for which it is rendered.
 const RENDERED_FOR: &str = "spillway-system";
-/// The account, and the role that is bound in namespaces.
+/// The account of a member and of the hub, and the role that is bound in namespaces.
 const ACCOUNT: &str = "spillway-member";
+const CONTROLLER: &str = "spillway-controller";
 const ROLE: &str = "spillway-member-namespace";
 
 /// The Secret with its token.
-pub(super) const TOKEN: &str = "spillway-member-token";
+pub(crate) const TOKEN: &str = "spillway-member-token";
 
 /// Its objects, in the order in which they are written.
 ///
 /// # Errors
 /// Never in practice: the chart's tests read it too.
 pub(super) fn objects(
+    access: Access,
     system_namespace: &str,
     namespaces: &[String],
 ) -> Result<Vec<Value>, serde_saphyr::Error> {
-    let chart = CHART.replace(RENDERED_FOR, system_namespace);
+    let (chart, account) = match access {
+        Access::Hub => (ON_HUB, CONTROLLER),
+        Access::Attached | Access::Discovered => (CHART, ACCOUNT),
+    };
+    let chart = chart.replace(RENDERED_FOR, system_namespace);
     let rendered: Vec<Value> = serde_saphyr::from_multiple(&chart)?;
     let space = json!({
         "apiVersion": "v1",
@@ -35,15 +44,21 @@ pub(super) fn objects(
     objects.extend(
         rendered
             .into_iter()
-            .filter(|object| !object.is_null())
+            .filter(|object| !object.is_null() && !is_example(object))
             .map(ours),
     );
     objects.extend(
         namespaces
             .iter()
-            .map(|namespace| binding(system_namespace, namespace)),
+            .map(|namespace| binding(account, system_namespace, namespace)),
     );
     Ok(objects)
+}
+
+/// A binding in a namespace of the chart's tests.
+fn is_example(object: &Value) -> bool {
+    let text = |path| object.pointer(path).and_then(Value::as_str);
+    text("/kind") == Some("RoleBinding") && text("/metadata/name") == Some(ROLE)
 }
 
 /// Not Helm's.
@@ -61,7 +76,7 @@ fn ours(mut object: Value) -> Value {
     object
 }
 
-fn binding(system_namespace: &str, namespace: &str) -> Value {
+fn binding(account: &str, system_namespace: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -75,7 +90,7 @@ fn binding(system_namespace: &str, namespace: &str) -> Value {
             },
         },
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": system_namespace}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": system_namespace}],
     })
 }
 
@@ -92,18 +107,21 @@ mod tests {
             .iter()
             .find(|object| object["metadata"]["namespace"] == "shop");
         let by_chart = by_chart.unwrap();
-        let added = binding(RENDERED_FOR, "shop");
-        for path in ["/apiVersion", "/kind", "/metadata/name", "/roleRef"] {
+        let added = binding(CONTROLLER, RENDERED_FOR, "shop");
+        for path in [
+            "/apiVersion",
+            "/kind",
+            "/metadata/name",
+            "/roleRef",
+            "/subjects",
+        ] {
             assert_eq!(added.pointer(path), by_chart.pointer(path), "{path}");
         }
-        let account = by_chart["subjects"][0]["name"].as_str().unwrap();
-        let subjects = by_chart["subjects"].to_string().replace(account, ACCOUNT);
-        assert_eq!(added["subjects"].to_string(), subjects);
     }
 
     #[test]
     fn another_namespace_stands_everywhere() {
-        let objects = objects("mesh", &["shop".to_owned()]).unwrap();
+        let objects = objects(Access::Attached, "mesh", &["shop".to_owned()]).unwrap();
         let text = serde_json::to_string(&objects).unwrap();
         assert!(
             !text.contains(RENDERED_FOR) && !text.contains("Helm"),
@@ -119,5 +137,23 @@ mod tests {
             .collect();
         assert_eq!(kinds.first(), Some(&"Namespace"));
         assert_eq!(kinds.last(), Some(&"RoleBinding"));
+    }
+
+    /// On the hub there is no account to make, and nothing of the example's namespaces.
+    #[test]
+    fn the_hub_has_the_controllers_account() {
+        let objects = objects(Access::Hub, "mesh", &["bank".to_owned()]).unwrap();
+        let text = serde_json::to_string(&objects).unwrap();
+        for gone in [
+            "ServiceAccount\",\"metadata",
+            "shop",
+            "checkout",
+            RENDERED_FOR,
+            "Helm",
+        ] {
+            assert!(!text.contains(gone), "{gone} in {text}");
+        }
+        assert!(text.contains("system:serviceaccount:mesh:spillway-controller"));
+        assert_eq!(text.matches("\"namespace\":\"bank\"").count(), 1, "{text}");
     }
 }

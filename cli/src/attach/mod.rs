@@ -5,21 +5,28 @@
 
 mod account;
 mod detach;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use spillway_api::mesh_cluster::Access;
 use spillway_api::{BurstPolicy, MeshCluster};
 
+pub(crate) use self::account::TOKEN;
 pub(crate) use self::detach::{Detach, run as detach};
+pub(crate) use self::removal::{Removal, selector};
 use crate::connection::{Cluster, Connection};
+use crate::contexts::uid;
 use crate::exit::{Exit, Failure};
-use crate::objects::{self, Done};
+use crate::input;
+use crate::objects;
 use crate::output::{self, FINE};
 use crate::progress::Progress;
 use crate::status::list;
@@ -27,13 +34,14 @@ use crate::status::list;
 /// How often is looked for what no event tells.
 const LOOK: Duration = Duration::from_millis(200);
 /// The label of the Secrets that are written here.
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "spillway-cli");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "spillway-cli");
 
 /// Attach a cluster to the mesh
 ///
 /// Creates an account with the least rights in the cluster, gives the hub its token, and waits until
-/// the controller can use it. Every step can be done again: after an interruption, or to give rights
-/// in more namespaces.
+/// the controller can use it. Where the cluster is the hub itself, the controller's own account gets
+/// these rights. Every step can be done again: after an interruption, or to give rights in more
+/// namespaces.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,6 +83,10 @@ pub(crate) struct Attach {
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
+    /// A PEM file of the authority of that address, where it is not the cluster's own
+    #[arg(long, value_name = "FILE")]
+    authority: Option<PathBuf>,
+
     #[command(flatten)]
     place: Place,
 
@@ -88,53 +100,23 @@ pub(crate) struct Attach {
 pub(crate) struct Place {
     /// The namespace of Spillway's own objects, the same everywhere
     #[arg(long, value_name = "NAME", default_value = "spillway-system")]
-    system_namespace: String,
+    pub(crate) system_namespace: String,
 
     /// Say what would be written, and write nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 pub(crate) fn attach(attach: &Attach, connection: &Connection) -> Result<Exit, Failure> {
     crate::wait(async {
         let hub = connection.hub().await?;
         let member = connection.cluster(Some(&attach.cluster)).await?;
-        attach.apart(&hub, &member).await?;
-        let namespaces = attach.namespaces(&hub).await?;
-        attach.account(&member, &namespaces).await?;
-        if attach.place.dry_run {
-            step(&format!(
-                "Secret {} on {}: would hold the token",
-                attach.key(),
-                hub.name
-            ));
-            let resource = attach.resource();
-            let done = objects::apply(&hub, &resource, true).await?;
-            step(&format!(
-                "{} on {}: {} (dry run)",
-                objects::shown(&resource),
-                hub.name,
-                done.word()
-            ));
-            return Ok(Exit::Fine);
-        }
-        let token = attach.token(&member).await?;
-        let secret = attach.secret(&member, &token);
-        for object in [secret, attach.resource()] {
-            let done = objects::apply(&hub, &object, false).await?;
-            step(&format!(
-                "{} on {}: {}",
-                objects::shown(&object),
-                hub.name,
-                done.word()
-            ));
-        }
-        attach.ready(&hub).await
+        attach.run(&hub, &member).await
     })
 }
 
 /// A step that is done.
-fn step(what: &str) {
+pub(crate) fn step(what: &str) {
     output::print(&format!("{FINE}√{FINE:#} {what}\n"));
 }
 
@@ -148,22 +130,52 @@ impl Attach {
         format!("{}/{}", self.place.system_namespace, self.name())
     }
 
-    /// Both answer, and are not the same.
-    async fn apart(&self, hub: &Cluster, member: &Cluster) -> Result<(), Failure> {
-        let (of_hub, of_member) = (uid(hub).await?, uid(member).await?);
-        if of_hub == of_member {
-            return Err(Failure::bad_input(
-                format!("{} is the hub itself", member.name),
-                "Where the hub is in the mesh too, it needs no token: make a MeshCluster with access: Hub.",
+    async fn run(&self, hub: &Cluster, member: &Cluster) -> Result<Exit, Failure> {
+        let access = self.access(hub, member).await?;
+        let namespaces = self.namespaces(hub).await?;
+        grant(access, member, &self.place, &namespaces).await?;
+        let dry_run = self.place.dry_run;
+        let mut objects = vec![self.resource(access)];
+        match access {
+            // The controller is there.
+            Access::Hub => {}
+            _ if dry_run => step(&format!(
+                "Secret {} on {}: would hold the token",
+                self.key(),
+                hub.name
+            )),
+            _ => objects.insert(0, self.secret(member, &self.token(member).await?)?),
+        }
+        for object in objects {
+            let done = objects::apply(hub, &object, dry_run).await?;
+            let tried = if dry_run { " (dry run)" } else { "" };
+            step(&format!(
+                "{} on {}: {}{tried}",
+                objects::shown(&object),
+                hub.name,
+                done.word()
             ));
         }
+        if dry_run {
+            return Ok(Exit::Fine);
+        }
+        self.ready(hub).await
+    }
+
+    /// Both answer. Where they are the same, the controller is there already.
+    async fn access(&self, hub: &Cluster, member: &Cluster) -> Result<Access, Failure> {
+        let (of_hub, of_member) = (uid(hub).await?, uid(member).await?);
         let version = member.client.apiserver_version().await;
         let version = version.map_err(|error| member.failed("its version is not told", &error))?;
         step(&format!(
             "{} answers: Kubernetes {}",
             member.name, version.git_version
         ));
-        Ok(())
+        Ok(if of_hub == of_member {
+            Access::Hub
+        } else {
+            Access::Attached
+        })
     }
 
     /// Those in which services and their callers are.
@@ -188,28 +200,6 @@ impl Attach {
             ));
         }
         Ok(all.into_iter().collect())
-    }
-
-    async fn account(&self, member: &Cluster, namespaces: &[String]) -> Result<(), Failure> {
-        let dry_run = self.place.dry_run;
-        let objects =
-            account::objects(&self.place.system_namespace, namespaces).map_err(|error| {
-                Failure::bad_input(error, "This is a mistake of Spillway's: report it.")
-            })?;
-        for object in &objects {
-            let done = objects::apply(member, object, dry_run).await?;
-            let tried = if dry_run { " (dry run)" } else { "" };
-            step(&format!(
-                "{} in {}: {}{tried}",
-                objects::shown(object),
-                member.name,
-                done.word()
-            ));
-            if done == Done::NoPlace && objects::shown(object).starts_with("Secret") {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// The token, once the cluster has made it.
@@ -240,25 +230,33 @@ impl Attach {
     }
 
     /// The kubeconfig of the account, for the controller.
-    fn secret(&self, member: &Cluster, token: &BTreeMap<String, ByteString>) -> Value {
+    fn secret(
+        &self,
+        member: &Cluster,
+        token: &BTreeMap<String, ByteString>,
+    ) -> Result<Value, Failure> {
         let text = |key: &str| {
             let bytes = token.get(key).map(|it| it.0.as_slice()).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()
         };
         let address = member.config.cluster_url.to_string();
         let address = self.server.clone().unwrap_or(address);
+        let authority = match &self.authority {
+            Some(file) => Some(ByteString(input::file(file.clone())?.text.into_bytes())),
+            None => token.get("ca.crt").cloned(),
+        };
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": self.name(), "cluster": {
                 "server": address.trim_end_matches('/'),
-                "certificate-authority-data": token.get("ca.crt"),
+                "certificate-authority-data": authority,
             }}],
             "users": [{"name": "spillway", "user": {"token": text("token")}}],
             "contexts": [{"name": self.name(), "context": {"cluster": self.name(), "user": "spillway"}}],
             "current-context": self.name(),
         });
-        json!({
+        Ok(json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
@@ -267,19 +265,20 @@ impl Attach {
                 "labels": {MANAGED_BY.0: MANAGED_BY.1},
             },
             "data": {"kubeconfig": ByteString(kubeconfig.to_string().into_bytes())},
-        })
+        }))
     }
 
-    fn resource(&self) -> Value {
+    fn resource(&self, access: Access) -> Value {
         let labels: BTreeMap<&String, &String> = self
             .labels
             .iter()
             .map(|(key, value)| (key, value))
             .collect();
-        let mut spec = json!({
-            "access": "Attached",
-            "secretRef": {"namespace": self.place.system_namespace, "name": self.name()},
-        });
+        let secret = json!({"namespace": self.place.system_namespace, "name": self.name()});
+        let mut spec = match access {
+            Access::Hub => json!({"access": access}),
+            _ => json!({"access": access, "secretRef": secret}),
+        };
         let texts = [
             (
                 "prefix",
@@ -293,17 +292,22 @@ impl Attach {
                 spec.extend(text.map(|text| (field.to_owned(), json!(text))));
             }
         }
+        let mut metadata = json!({"name": self.name()});
+        // An API server keeps no empty map, and would find a change each time.
+        if let Some(metadata) = metadata.as_object_mut().filter(|_| !labels.is_empty()) {
+            metadata.insert("labels".to_owned(), json!(labels));
+        }
         json!({
             "apiVersion": "spillway.dev/v1alpha1",
             "kind": "MeshCluster",
-            "metadata": {"name": self.name(), "labels": labels},
+            "metadata": metadata,
             "spec": spec,
         })
     }
 
     /// The controller can use it.
     async fn ready(&self, hub: &Cluster) -> Result<Exit, Failure> {
-        let _progress = Progress::new(format!("{} looks at {}", hub.name, self.name()));
+        let progress = Progress::new(format!("{} looks at {}", hub.name, self.name()));
         let clusters: Api<MeshCluster> = Api::all(hub.client.clone());
         let began = Instant::now();
         loop {
@@ -316,6 +320,7 @@ impl Attach {
                 ["Reachable", "Ready"].contains(&it.type_.as_str()) && it.status != "True"
             });
             if is_new && wrong.is_none() && !status.conditions.is_empty() {
+                drop(progress);
                 step(&format!("{} is Ready", self.name()));
                 return Ok(Exit::Fine);
             }
@@ -342,12 +347,31 @@ impl Attach {
     }
 }
 
-/// By which clusters are told apart.
-async fn uid(cluster: &Cluster) -> Result<String, Failure> {
-    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let found = namespaces.get("kube-system").await;
-    let found = found.map_err(|error| cluster.failed("it does not say who it is", &error))?;
-    Ok(found.uid().unwrap_or_default())
+/// Gives the controller's account its rights in a cluster.
+///
+/// # Errors
+/// When the cluster does not take them.
+pub(crate) async fn grant(
+    access: Access,
+    member: &Cluster,
+    place: &Place,
+    namespaces: &[String],
+) -> Result<(), Failure> {
+    let objects =
+        account::objects(access, &place.system_namespace, namespaces).map_err(|error| {
+            Failure::bad_input(error, "This is a mistake of Spillway's: report it.")
+        })?;
+    for object in &objects {
+        let done = objects::apply(member, object, place.dry_run).await?;
+        let tried = if place.dry_run { " (dry run)" } else { "" };
+        step(&format!(
+            "{} in {}: {}{tried}",
+            objects::shown(object),
+            member.name,
+            done.word()
+        ));
+    }
+    Ok(())
 }
 
 fn label(text: &str) -> Result<(String, String), &'static str> {

@@ -4,7 +4,7 @@
 //! one story.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use spillway_api::BurstPolicy;
 use spillway_cli::reference;
 use spillway_clusters::registry::Registry;
-use spillway_clusters::{Cluster, Clusters, User, definition};
+use spillway_clusters::{Cluster, Clusters, Identity, User, definition};
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::run;
 use spillway_controller::serve::{Format, log_to};
@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::run::{WITH_CLUSTERS, folder, said, spillway};
 
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 const NAMESPACES: &str = "
 {apiVersion: v1, kind: Namespace, metadata: {name: spillway-system}}
@@ -41,7 +41,7 @@ spec:
   ports: [{name: http, port: 80, targetPort: 8080}]
 ";
 
-fn policy() -> Value {
+pub(crate) fn policy() -> Value {
     json!({
         "apiVersion": "spillway.dev/v1alpha1",
         "kind": "BurstPolicy",
@@ -54,17 +54,23 @@ fn policy() -> Value {
     })
 }
 
-struct World {
+pub(crate) struct World {
     clusters: Clusters,
     folder: TempDir,
+    /// The folders of programs that the command may find.
+    pub(crate) programs: Option<PathBuf>,
 }
 
 impl World {
     /// A hub without Spillway, and a cluster with Istio's kinds and a service.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let clusters = Clusters::start(&["hub", "burst"]).await.unwrap();
         let folder = folder(&[]);
-        let world = Self { clusters, folder };
+        let world = Self {
+            clusters,
+            folder,
+            programs: None,
+        };
         let mut kubeconfig: Value =
             serde_json::from_str(&world.kubeconfig("hub", User::admin())).unwrap();
         let others = [
@@ -107,26 +113,29 @@ impl World {
         world
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn cluster(&self, name: &str) -> &Cluster {
+    pub(crate) fn cluster(&self, name: &str) -> &Cluster {
         self.clusters.cluster(name).unwrap()
     }
 
-    fn kubeconfig(&self, cluster: &str, user: User) -> String {
+    fn kubeconfig(&self, cluster: &str, user: impl Into<Identity>) -> String {
         self.cluster(cluster).kubeconfig(user).unwrap()
     }
 
     /// What the command says, without what differs each time.
-    async fn say(&self, words: &str) -> String {
+    pub(crate) async fn say(&self, words: &str) -> String {
         let path = self.path().to_owned();
         let own: Vec<String> = words.split(' ').map(str::to_owned).collect();
         // The controller in this process has to go on meanwhile.
+        let programs = self.programs.clone().unwrap_or_default();
         let output = tokio::task::spawn_blocking(move || {
             spillway(&path)
                 .env("KUBECONFIG", "kubeconfig")
+                .env("PATH", programs)
+                .env("HOME", &path)
                 .args(own)
                 .output()
                 .unwrap()
@@ -148,8 +157,13 @@ impl World {
         serde_json::to_value(policies.get("worker").await.unwrap().spec).unwrap()
     }
 
-    /// Starts the controller in this process.
-    async fn control(&self, image: &str, registry: &str) -> AbortOnDropHandle<anyhow::Result<()>> {
+    /// Starts the controller in this process, as somebody.
+    pub(crate) fn control(
+        &self,
+        identity: impl Into<Identity>,
+        image: &str,
+        registry: &str,
+    ) -> AbortOnDropHandle<anyhow::Result<()>> {
         let settings = Settings::parse_from([
             "spillway-controller",
             &format!("--kubeconfig={}", self.path().join("hub").display()),
@@ -158,11 +172,7 @@ impl World {
             "--listen=127.0.0.1:0",
             "--admin=127.0.0.1:0",
         ]);
-        fs::write(
-            self.path().join("hub"),
-            self.kubeconfig("hub", User::admin()),
-        )
-        .unwrap();
+        fs::write(self.path().join("hub"), self.kubeconfig("hub", identity)).unwrap();
         let (_, level) = log_to(std::io::sink, Format::Json, "off").unwrap();
         AbortOnDropHandle::new(tokio::spawn(
             async move { run::control(&settings, level).await },
@@ -232,7 +242,7 @@ async fn a_cluster_is_attached_looked_at_and_detached() {
         .await;
     let registry = Registry::start().await.unwrap();
     let image = registry.push_filter(b"a filter").await.unwrap();
-    let controller = world.control(&image, registry.address()).await;
+    let controller = world.control(User::admin(), &image, registry.address());
     story += &world
         .say("attach burst --label site=cloud --prefix bursty- --namespaces default")
         .await;
@@ -346,4 +356,13 @@ async fn a_cluster_is_attached_looked_at_and_detached() {
         .await
         .unwrap();
     assert_eq!(theirs, "own");
+}
+
+/// Waits for what no event tells.
+pub(crate) async fn until(is_so: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never is so");
+        tokio::time::sleep(LOOK).await;
+    }
 }

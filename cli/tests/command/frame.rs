@@ -9,7 +9,7 @@ use spillway_cli::reference;
 use spillway_clusters::registry::Registry;
 
 use crate::run::{
-    BURST, CLUSTERS, IMAGE, POLICY, PRIMARY, WITH_CLUSTERS, folder, run, said, spillway,
+    BURST, CLUSTERS, IMAGE, POLICY, PRIMARY, WITH_CLUSTERS, WITH_HELM, folder, run, said, spillway,
 };
 
 #[test]
@@ -38,7 +38,10 @@ async fn every_example_runs() {
     ]);
     let registry = Registry::start().await.unwrap();
     let command = spillway_cli::command(None);
-    let apart = |command: &&clap::Command| !WITH_CLUSTERS.contains(&command.get_name());
+    let apart = |command: &&clap::Command| {
+        let name = command.get_name();
+        !WITH_CLUSTERS.contains(&name) && !WITH_HELM.contains(&name)
+    };
     for command in command.get_subcommands().filter(apart) {
         let examples = reference::examples(command);
         assert!(

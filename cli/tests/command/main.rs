@@ -7,11 +7,15 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod check;
 mod clusters;
 mod frame;
+mod install;
 mod planned;
 mod push;
+mod rotate;
 mod run;
 mod simulate;
+mod terminal;
 mod validate;
 mod why;

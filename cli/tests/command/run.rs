@@ -20,6 +20,8 @@ pub(crate) const IMAGE: &str = "oci://registry.example.com/spillway/filter@sha25
 /// The subcommands whose examples need clusters, in the order in which these can be run.
 pub(crate) const WITH_CLUSTERS: [&str; 6] =
     ["attach", "status", "force", "unforce", "shadow", "detach"];
+/// Those whose examples need Helm besides.
+pub(crate) const WITH_HELM: [&str; 5] = ["install", "upgrade", "check", "rotate", "uninstall"];
 
 /// The command with nothing of its user's.
 pub(crate) fn spillway(folder: &Path) -> Command {
