@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e test-many \
-	test-clusters test-api test-plan test-chart test-cli test-controller test-istio test-image test-fleet test-alternatives test-workshop controller cli images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-istio test-image test-fleet test-alternatives test-workshop controller cli image images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
@@ -57,6 +57,13 @@ cli: wasm-build ## Builds the command `spillway` as one static program, with the
 	SPILLWAY_EMBEDDED_FILTER="$(abspath $(SPILLWAY_FILTER))" cargo build -p spillway-cli --profile fast --target $(MUSL)
 	cp "$(TARGET_DIR)/$(MUSL)/fast/spillway" "$(TARGET_DIR)/spillway"
 
+# What images and the command say of where they come from: the same for all who build this commit.
+# Where the clone has an https remote, that is the address of the sources.
+images image cli: export SPILLWAY_REVISION ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
+images image cli: export SPILLWAY_SOURCE_URL ?= $(filter https://%,$(shell git remote get-url origin 2>/dev/null))
+images image cli: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+image: images ## The same as images
 images: wasm-build controller ## Builds the images of the controller and the filter, as OCI image layouts
 	@build() { cargo run --quiet --bin spillway-image -- "$$1" "$$2" "$(IMAGES)/$$1"; }
 	echo "controller: $$(build controller "$(TARGET_DIR)/spillway-controller")"
@@ -139,7 +146,7 @@ test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs ane
 	tools/cargo-test spillway-plan
 
 test-cli: ## Tests the command `spillway`; SPILLWAY_UPDATE=1 writes its snapshots and its reference anew
-	@$(SETUP) cc clusters helm registry tmux
+	@$(SETUP) cc clusters helm registry skopeo tmux
 	INSTA_UPDATE=$(if $(SPILLWAY_UPDATE),always,no) tools/cargo-test spillway-cli
 
 test-chart: images ## Tests the Helm charts and the controller's image; SPILLWAY_UPDATE=1 writes the golden outputs anew

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use spillway_image::{Access, Image, pinned};
+use spillway_image::{Access, Image, Provenance, epoch, pinned};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output};
@@ -19,7 +19,7 @@ const EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/filter.wasm"))
 /// Push the filter's image into a registry
 ///
 /// Prints the name by which proxies pull it, pinned to its digest: write it as the chart's
-/// `filter.image`. The same filter has the same digest, whoever pushes it.
+/// `filter.image`. Commands of one version push the same image, with the same digest.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,7 +73,7 @@ struct Pushed {
 }
 
 pub(crate) fn run(push: &Push) -> Result<Exit, Failure> {
-    let image = Image::filter(&module(push)?).map_err(|error| {
+    let image = Image::filter(&module(push)?, &provenance()).map_err(|error| {
         Failure::bad_input(error, "Name the filter by --filter: `make wasm` builds it.")
     })?;
     let access = Access {
@@ -134,6 +134,16 @@ fn module(push: &Push) -> Result<Vec<u8>, Failure> {
             "Name the filter by --filter: `make wasm` builds it, and `make cli` a command that has it.",
         )),
         None => Ok(EMBEDDED.to_vec()),
+    }
+}
+
+/// As `make cli` tells the compiler.
+fn provenance() -> Provenance {
+    let known = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    Provenance {
+        source: known(option_env!("SPILLWAY_SOURCE_URL")),
+        revision: known(option_env!("SPILLWAY_REVISION")),
+        created: option_env!("SOURCE_DATE_EPOCH").and_then(|text| epoch(text).ok()),
     }
 }
 

@@ -22,7 +22,7 @@ use spillway_clusters::{Clusters, Identity, User};
 use spillway_e2e::address::Block;
 use spillway_e2e::client::{Call, HttpClient, Target};
 use spillway_e2e::process::Process;
-use spillway_image::{Access, Image, push};
+use spillway_image::{Access, Image, Provenance, push};
 use tempfile::TempDir;
 
 const NAMESPACE: &str = "spillway-system";
@@ -119,7 +119,7 @@ async fn the_image_runs_as_the_deployment_says() -> Result<()> {
     };
     let name = push(&image, &format!("{repository}:test"), &access).await?;
     assert_eq!(name, format!("{repository}@{}", image.digest()));
-    let filter = Image::filter(b"\0asm\x01\0\0\0")?;
+    let filter = Image::filter(b"\0asm\x01\0\0\0", &Provenance::default())?;
     let filter = push(
         &filter,
         &format!("{}/filter:test", registry.address()),

@@ -1,9 +1,11 @@
 //! `spillway push`.
 
+use std::process::Command;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use spillway_clusters::registry::{KNOWN, Registry};
+use serde_json::Value;
+use spillway_clusters::registry::{KNOWN, Registry, digest};
 use spillway_controller::image::{Images, Registries};
 use tokio::net::TcpListener;
 
@@ -39,6 +41,54 @@ async fn what_is_pushed_can_be_pulled() {
         "oci://{}/spillway/filter@sha256:",
         registry.address()
     )));
+}
+
+/// Others read what was pushed: Debian's skopeo fetches it by the printed digest and checks it.
+/// With and without TLS and a password; twice the same gives the same image.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_clients_read_it() {
+    let (name, password) = KNOWN;
+    let creds = format!("--src-creds={name}:{password}");
+    let (trusted, untrusted) = ("--src-cert-dir=.", "--src-tls-verify=false");
+    let guarded = ["--authorities", "ca.crt", "--username", name];
+    let plain = Registry::start().await.unwrap();
+    let tls = Registry::start_with_tls().await.unwrap();
+    let all = Registry::start_guarded().await.unwrap();
+    let mut digests = Vec::new();
+    for (registry, pushes, reads) in [
+        (&plain, &["--plain-http"][..], &[untrusted][..]),
+        (&tls, &guarded[..2], &[trusted]),
+        (&all, &guarded, &[trusted, &creds]),
+    ] {
+        let folder = folder(&[("filter.wasm", MODULE), ("ca.crt", registry.ca_pem())]);
+        let to = format!("{}/spillway/filter:latest", registry.address());
+        let push = || {
+            let mut command = spillway(folder.path());
+            command.args(["push", &to, "--filter", "filter.wasm"]);
+            command.args(pushes).env("REGISTRY_PASSWORD", password);
+            said(&command.output().unwrap())
+        };
+        let pushed = push();
+        assert_eq!(push(), pushed);
+        let pinned = pushed.lines().next().unwrap().replace("oci:", "docker:");
+        let copied = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--preserve-digests"])
+            .args(reads)
+            .args([&pinned, "dir:copy"])
+            .current_dir(folder.path())
+            .output()
+            .expect("no skopeo: `tools/setup skopeo` installs it");
+        assert!(copied.status.success(), "{copied:?}");
+        let manifest = std::fs::read(folder.path().join("copy/manifest.json")).unwrap();
+        let digest = digest(&manifest);
+        assert!(pinned.ends_with(&format!("@{digest}")), "{pinned}");
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let licences = &manifest["annotations"]["org.opencontainers.image.licenses"];
+        assert_eq!(licences, "Apache-2.0", "{manifest}");
+        digests.push(digest);
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1, "{digests:?}");
 }
 
 /// With TLS and a password; without either it says what to do.

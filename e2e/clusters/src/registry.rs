@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use spillway_e2e::address::Block;
@@ -39,6 +40,14 @@ pub const KNOWN: (&str, &str) = ("alice", "secret-of-alice");
 /// Bcrypt's hash of the password, of the lowest cost.
 const HASH: &str = "$2b$04$8/axiXwhWLgGKnrcOjsSCOjKvCd7d5I.I1aR0tVWuUw0hFLofxAfy";
 
+/// What stands before a registry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Guard {
+    None,
+    Tls,
+    TlsAndAccounts,
+}
+
 /// A registry; ends when it is dropped.
 pub struct Registry {
     address: String,
@@ -55,7 +64,7 @@ impl Registry {
     /// When it is not installed or does not start; with its log.
     pub async fn start() -> Result<Self> {
         let mut block = Block::take()?;
-        Self::start_as(block.next_address()?, Some(block), false).await
+        Self::start_as(block.next_address()?, Some(block), Guard::None).await
     }
 
     /// Starts an empty one at an address of one's own.
@@ -63,7 +72,16 @@ impl Registry {
     /// # Errors
     /// As [`Registry::start`].
     pub async fn start_at(address: Ipv4Addr) -> Result<Self> {
-        Self::start_as(address, None, false).await
+        Self::start_as(address, None, Guard::None).await
+    }
+
+    /// Starts an empty one with TLS that asks for nothing.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub async fn start_with_tls() -> Result<Self> {
+        let mut block = Block::take()?;
+        Self::start_as(block.next_address()?, Some(block), Guard::Tls).await
     }
 
     /// Starts an empty one with TLS that takes pushes and gives images only to [`KNOWN`].
@@ -72,30 +90,29 @@ impl Registry {
     /// As [`Registry::start`].
     pub async fn start_guarded() -> Result<Self> {
         let mut block = Block::take()?;
-        Self::start_as(block.next_address()?, Some(block), true).await
+        Self::start_as(block.next_address()?, Some(block), Guard::TlsAndAccounts).await
     }
 
-    async fn start_as(ip: Ipv4Addr, block: Option<Block>, guarded: bool) -> Result<Self> {
+    async fn start_as(ip: Ipv4Addr, block: Option<Block>, guard: Guard) -> Result<Self> {
         let folder = folder::create("spillway-registry")?;
         let address = format!("{ip}:{PORT}");
         let authority = Authority::new("registry")?;
-        let (tls, auth) = if guarded {
+        let write = |name: &str, text: String| -> Result<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text)?;
+            Ok(path)
+        };
+        let (mut tls, mut auth) = (json!({}), json!({}));
+        if guard >= Guard::Tls {
             let shown = authority.server(ip)?;
-            let write = |name: &str, text: String| -> Result<PathBuf> {
-                let path = folder.path().join(name);
-                std::fs::write(&path, text)?;
-                Ok(path)
-            };
             let certificate = write("tls.crt", shown.pem)?;
             let key = write("tls.key", shown.key_pem)?;
+            tls = json!({"certificate": certificate, "key": key});
+        }
+        if guard == Guard::TlsAndAccounts {
             let accounts = write("htpasswd", format!("{}:{HASH}\n", KNOWN.0))?;
-            (
-                json!({"certificate": certificate, "key": key}),
-                json!({"htpasswd": {"realm": "registry", "path": accounts}}),
-            )
-        } else {
-            (json!({}), json!({}))
-        };
+            auth = json!({"htpasswd": {"realm": "registry", "path": accounts}});
+        }
         let config = json!({
             "version": 0.1,
             "storage": {"filesystem": {"rootdirectory": folder.path().join("data")}},
@@ -117,6 +134,28 @@ impl Registry {
     /// Kills it. What was pushed is there again after [`Registry::restart`].
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Stops its time: connections are accepted by the kernel, and nothing answers.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Ends [`Registry::pause`].
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().context("the registry does not run")?;
+        let pid = Pid::from_raw(process.id().try_into()?).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Starts it anew in its place.
@@ -150,7 +189,7 @@ impl Registry {
         &self.address
     }
 
-    /// The authority of a guarded one.
+    /// The authority of one with TLS.
     #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

@@ -11,7 +11,7 @@ use spillway_clusters::registry::Registry;
 use spillway_clusters::{Cluster, User};
 use spillway_e2e::process::Process;
 use spillway_e2e::{artefacts, mesh::GENERATION};
-use spillway_image::{Access, Image, push};
+use spillway_image::{Access, Image, Provenance, push};
 
 use crate::mesh::{HUB, Mesh};
 use crate::network::NODE;
@@ -41,7 +41,8 @@ impl Spillway {
             insecure: true,
             ..Access::default()
         };
-        let image = Image::filter(&std::fs::read(artefacts::filter()?)?)?;
+        let module = std::fs::read(artefacts::filter()?)?;
+        let image = Image::filter(&module, &Provenance::default())?;
         let place = format!("{}/spillway/filter:test", registry.address());
         let image = format!("oci://{}", push(&image, &place, &access).await?);
 

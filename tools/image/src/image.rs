@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{File, pack};
+use crate::provenance::Provenance;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -39,6 +40,13 @@ impl Architecture {
             Self::Arm64 => "arm64",
         }
     }
+}
+
+/// What an image is for, and how it is run.
+struct Runs {
+    system: &'static str,
+    architecture: &'static str,
+    settings: Option<Value>,
 }
 
 /// An image: its manifest, and all that this names, by digest.
@@ -73,7 +81,7 @@ impl Image {
     /// # Errors
     /// When the program is none that runs without a system: not an ELF file of an architecture
     /// that is known, or one that needs a loader.
-    pub fn controller(program: &[u8]) -> Result<Self> {
+    pub fn controller(program: &[u8], provenance: &Provenance) -> Result<Self> {
         let architecture = runs_on(program)?;
         let authorities = authorities();
         let base = [File {
@@ -93,19 +101,19 @@ impl Image {
             "WorkingDir": "/",
             "Env": [format!("SSL_CERT_FILE=/{AUTHORITIES}")],
         });
-        Self::build(
-            "linux",
-            architecture.name(),
-            Some(&settings),
-            &[&base, &top],
-        )
+        let runs = Runs {
+            system: "linux",
+            architecture: architecture.name(),
+            settings: Some(settings),
+        };
+        Self::build("spillway-controller", runs, provenance, &[&base, &top])
     }
 
     /// The filter's: the module in the one layer, as Istio's agent takes it.
     ///
     /// # Errors
     /// When it is no WebAssembly module.
-    pub fn filter(module: &[u8]) -> Result<Self> {
+    pub fn filter(module: &[u8], provenance: &Provenance) -> Result<Self> {
         ensure!(
             module.starts_with(b"\0asm"),
             "this is no WebAssembly module"
@@ -115,7 +123,12 @@ impl Image {
             mode: 0o644,
             content: module,
         }];
-        Self::build("wasip1", "wasm", None, &[&layer])
+        let runs = Runs {
+            system: "wasip1",
+            architecture: "wasm",
+            settings: None,
+        };
+        Self::build("spillway-filter", runs, provenance, &[&layer])
     }
 
     /// By which it is named: of its manifest.
@@ -125,9 +138,9 @@ impl Image {
     }
 
     fn build(
-        system: &str,
-        architecture: &str,
-        settings: Option<&Value>,
+        title: &str,
+        runs: Runs,
+        provenance: &Provenance,
         layers: &[&[File<'_>]],
     ) -> Result<Self> {
         let mut contents = Vec::new();
@@ -138,12 +151,15 @@ impl Image {
             blobs.push(Blob::new(packed.compressed));
         }
         let mut config = json!({
-            "architecture": architecture,
-            "os": system,
+            "architecture": runs.architecture,
+            "os": runs.system,
             "rootfs": {"type": "layers", "diff_ids": contents},
         });
-        if let (Some(settings), Some(config)) = (settings, config.as_object_mut()) {
-            config.insert("config".to_owned(), settings.clone());
+        let created = provenance.created.map(|time| time.to_string().into());
+        for (name, value) in [("config", runs.settings), ("created", created)] {
+            if let (Some(value), Some(config)) = (value, config.as_object_mut()) {
+                config.insert(name.to_owned(), value);
+            }
         }
         let config = Blob::new(serde_json::to_vec(&config)?);
         let layers: Vec<Value> = blobs.iter().map(|blob| blob.descriptor(LAYER)).collect();
@@ -152,6 +168,7 @@ impl Image {
             "mediaType": MANIFEST,
             "config": config.descriptor(CONFIG),
             "layers": layers,
+            "annotations": provenance.annotations(title),
         });
         blobs.push(config);
         Ok(Self {

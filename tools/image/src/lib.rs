@@ -6,16 +6,19 @@
 //! registry client takes (`skopeo copy oci:FOLDER …`, `crane push FOLDER …`), and that [`push`]
 //! brings into a registry by itself.
 //!
-//! The same program gives the same digest on every machine: archives hold no time, no user and no
-//! order but the one that is written here.
+//! The same program of the same commit gives the same digest on every machine: archives hold no
+//! time, no user and no order but the one that is written here, and the time that an image tells is
+//! its commit's ([`Provenance`]).
 //!
 //! [OCI image layout]: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 
 mod archive;
 mod image;
 mod layout;
+mod provenance;
 mod push;
 
 pub use archive::File;
 pub use image::{Architecture, Image};
+pub use provenance::{Provenance, epoch};
 pub use push::{Access, pinned, push};

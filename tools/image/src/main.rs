@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use spillway_image::{Access, Image, push};
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use spillway_image::{Access, Image, Provenance, epoch, push};
 
 /// Builds Spillway's images as files, and pushes them
 #[derive(Parser)]
@@ -23,6 +24,8 @@ enum Work {
         program: PathBuf,
         /// The folder to write
         folder: PathBuf,
+        #[command(flatten)]
+        origin: Origin,
     },
     /// Writes the filter's image as an OCI image layout, and prints its digest
     Filter {
@@ -30,6 +33,8 @@ enum Work {
         module: PathBuf,
         /// The folder to write
         folder: PathBuf,
+        #[command(flatten)]
+        origin: Origin,
     },
     /// Pushes the image of a layout, and prints the name by which it is pulled
     Push {
@@ -51,21 +56,56 @@ enum Work {
         /// The registry has no TLS
         #[arg(long)]
         insecure: bool,
+        /// A PEM file of the authorities that it is trusted by, instead of the system's
+        #[arg(long, conflicts_with = "insecure")]
+        authorities: Option<PathBuf>,
     },
+}
+
+/// What the image says of where it comes from
+#[derive(Args)]
+struct Origin {
+    /// The address of the sources
+    #[arg(long, env = "SPILLWAY_SOURCE_URL")]
+    source: Option<String>,
+    /// The commit
+    #[arg(long, env = "SPILLWAY_REVISION")]
+    revision: Option<String>,
+    /// The commit's time, in seconds since 1970
+    #[arg(long, env = "SOURCE_DATE_EPOCH", value_parser = epoch)]
+    created: Option<Timestamp>,
+}
+
+impl From<Origin> for Provenance {
+    fn from(origin: Origin) -> Self {
+        Self {
+            source: origin.source.filter(|text| !text.is_empty()),
+            revision: origin.revision.filter(|text| !text.is_empty()),
+            created: origin.created,
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let printed = match Arguments::parse().work {
-        Work::Controller { program, folder } => {
-            let image = Image::controller(&read(&program)?)
+        Work::Controller {
+            program,
+            folder,
+            origin,
+        } => {
+            let image = Image::controller(&read(&program)?, &origin.into())
                 .with_context(|| program.display().to_string())?;
             image.write(&folder)?;
             image.digest().to_owned()
         }
-        Work::Filter { module, folder } => {
-            let image =
-                Image::filter(&read(&module)?).with_context(|| module.display().to_string())?;
+        Work::Filter {
+            module,
+            folder,
+            origin,
+        } => {
+            let image = Image::filter(&read(&module)?, &origin.into())
+                .with_context(|| module.display().to_string())?;
             image.write(&folder)?;
             image.digest().to_owned()
         }
@@ -75,11 +115,14 @@ async fn main() -> Result<()> {
             username,
             password,
             insecure,
+            authorities,
         } => {
+            let authorities = authorities
+                .map(|file| fs::read_to_string(&file).with_context(|| file.display().to_string()));
             let access = Access {
                 credentials: username.zip(password),
                 insecure,
-                authorities: None,
+                authorities: authorities.transpose()?,
             };
             push(&Image::read(&folder)?, &to, &access).await?
         }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use spillway_image::Image;
+use spillway_image::{Image, Provenance, epoch};
 use tempfile::TempDir;
 
 /// The shortest program for x86_64 without a loader: an ELF header that promises nothing.
@@ -23,6 +23,14 @@ fn program() -> Vec<u8> {
         elf[at] = byte;
     }
     elf
+}
+
+fn origin() -> Provenance {
+    Provenance {
+        source: Some("https://example.com/spillway".to_owned()),
+        revision: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        created: epoch("1767225600").ok(),
+    }
 }
 
 fn blob(folder: &Path, digest: &Value) -> Result<Vec<u8>> {
@@ -77,11 +85,11 @@ fn read(folder: &Path) -> Result<(Value, Value, Files)> {
 #[test]
 fn the_controllers_image_holds_the_program_and_the_authorities() -> Result<()> {
     let (folder, again) = (TempDir::new()?, TempDir::new()?);
-    let image = Image::controller(&program())?;
+    let image = Image::controller(&program(), &origin())?;
     image.write(&folder.path().join("image"))?;
     // Over what was there before, and the same to the byte.
     fs::create_dir_all(again.path().join("image/blobs/sha256/old"))?;
-    Image::controller(&program())?.write(&again.path().join("image"))?;
+    Image::controller(&program(), &origin())?.write(&again.path().join("image"))?;
     let (manifest, config, files) = read(&folder.path().join("image"))?;
     assert_eq!(
         read(&again.path().join("image"))?,
@@ -113,8 +121,8 @@ fn the_controllers_image_holds_the_program_and_the_authorities() -> Result<()> {
 fn the_filters_image_is_one_that_istio_takes() -> Result<()> {
     let folder = TempDir::new()?;
     let module = b"\0asm\x01\0\0\0";
-    Image::filter(module)?.write(&folder.path().join("image"))?;
-    let (manifest, _, files) = read(&folder.path().join("image"))?;
+    Image::filter(module, &origin())?.write(&folder.path().join("image"))?;
+    let (manifest, config, files) = read(&folder.path().join("image"))?;
     let layers = manifest["layers"].as_array().context("layers")?;
     assert_eq!(layers.len(), 1);
     assert_eq!(
@@ -122,12 +130,39 @@ fn the_filters_image_is_one_that_istio_takes() -> Result<()> {
         "application/vnd.oci.image.layer.v1.tar+gzip"
     );
     assert_eq!(files["plugin.wasm"].2, module);
+    assert_eq!(config["created"], "2026-01-01T00:00:00Z");
+    assert_eq!(
+        manifest["annotations"],
+        serde_json::json!({
+            "org.opencontainers.image.title": "spillway-filter",
+            "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.image.licenses": "Apache-2.0",
+            "org.opencontainers.image.source": "https://example.com/spillway",
+            "org.opencontainers.image.revision": "0123456789abcdef0123456789abcdef01234567",
+            "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
+        })
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_not_known_is_not_told() -> Result<()> {
+    let folder = TempDir::new()?;
+    let unknown = Image::filter(b"\0asm\x01\0\0\0", &Provenance::default())?;
+    unknown.write(&folder.path().join("image"))?;
+    let (manifest, config, _) = read(&folder.path().join("image"))?;
+    let told = manifest["annotations"].as_object().context("annotations")?;
+    let told: Vec<&str> = told.keys().map(String::as_str).collect();
+    let known = ["licenses", "title", "version"].map(|it| format!("org.opencontainers.image.{it}"));
+    assert_eq!(told, known);
+    assert_eq!(config.get("created"), None);
+    assert!(epoch("now").is_err() && epoch("1e99").is_err());
     Ok(())
 }
 
 #[test]
 fn what_could_not_run_is_refused() -> Result<()> {
-    let error = |bytes: &[u8]| Image::controller(bytes).unwrap_err().to_string();
+    let error = |bytes: &[u8]| Image::controller(bytes, &origin()).unwrap_err().to_string();
     assert_eq!(error(b"#!/bin/sh"), "this is no program for Linux");
     // This test needs a loader, as every program that is not linked statically.
     let dynamic = fs::read(std::env::current_exe()?)?;
@@ -139,7 +174,9 @@ fn what_could_not_run_is_refused() -> Result<()> {
     let mut other = program();
     other[18] = 40;
     assert!(error(&other).contains("images are for x86_64 and aarch64"));
-    let error = Image::filter(b"plain text").unwrap_err().to_string();
+    let error = Image::filter(b"plain text", &origin())
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "this is no WebAssembly module");
     Ok(())
 }
@@ -148,7 +185,7 @@ fn what_could_not_run_is_refused() -> Result<()> {
 fn a_folder_that_was_changed_is_refused() -> Result<()> {
     let folder = TempDir::new()?;
     let image = folder.path().join("image");
-    Image::filter(b"\0asm\x01\0\0\0")?.write(&image)?;
+    Image::filter(b"\0asm\x01\0\0\0", &origin())?.write(&image)?;
     for entry in fs::read_dir(image.join("blobs/sha256"))? {
         let path = entry?.path();
         let whole = fs::read(&path)?;
