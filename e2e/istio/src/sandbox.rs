@@ -28,6 +28,12 @@ use crate::programs;
 const VARIABLE: &str = "SPILLWAY_SANDBOX";
 /// Where programs are, for users who may not enter the folders that they are in outside.
 const PROGRAMS: &str = "/mnt";
+/// What a pod needs, each by itself, so that what is missing says so.
+const PROBE: &str = "
+    mount -t tmpfs probe /mnt
+    ip link add probe type bridge
+    ip link add probe-a type veth peer name probe-b
+    iptables --table nat --append OUTPUT --protocol tcp --jump REDIRECT --to-ports 1";
 
 /// Runs a test inside a sandbox: `name` is the name that the test's own program knows it by.
 ///
@@ -55,6 +61,7 @@ fn outside(name: &str) -> Result<()> {
             "no {program} in the PATH: `tools/setup netns` installs it"
         );
     }
+    probe()?;
     // Whatever the test leaves in its temporary folder goes with this one.
     let folder = folder::create("spillway-istio")?;
     let mut child = Command::new("setpriv")
@@ -75,6 +82,24 @@ fn outside(name: &str) -> Result<()> {
     }
     let status = child.wait()?;
     ensure!(status.success(), "{name} failed inside its sandbox");
+    Ok(())
+}
+
+/// Root may not be enough: a container's has no right to make namespaces, and a kernel may lack what
+/// networks and interception stand on.
+fn probe() -> Result<()> {
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc"])
+        .args(["sh", "-ec", PROBE])
+        .stdin(Stdio::null())
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "this machine cannot run pods: they need namespaces of networks, mounts and processes \
+         (CAP_SYS_ADMIN, CAP_NET_ADMIN), bridges, veth pairs, and REDIRECT in the NAT table of \
+         iptables: {errors}"
+    );
     Ok(())
 }
 
