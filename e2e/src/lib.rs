@@ -11,6 +11,7 @@
 //! - [`app`]: the applications behind the sidecars, which write down what reached them
 //! - [`client`]: single requests; [`load`]: many, on a schedule
 //! - [`analysis`]: whether a limit held in every window; [`canary`]: whether the machine stood still
+//! - [`scenarios`]: what requests do under a policy, on any mesh that is a [`stage`]
 //! - [`artefacts`]: where Envoy and the filter are found; [`bench`]: the results of benchmarks
 //!
 //! Nothing outlives the process that started it, however it ends ([`process`]).
@@ -36,7 +37,9 @@ pub mod process;
 pub mod random;
 pub mod rendered;
 mod routes;
+pub mod scenarios;
 pub mod sidecar;
+pub mod stage;
 pub mod topology;
 
 pub use listeners::Configuration;

@@ -132,25 +132,3 @@ async fn a_step_up_on_two_endpoints_is_cut_at_once() -> Result<()> {
     assert!(used > 0.8, "{used:.2} of the capacity, so the step was cut");
     Ok(())
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_step_up_is_cut_at_once_and_a_step_down_comes_home() -> Result<()> {
-    let mesh = one_endpoint().await?;
-    let steps = [(0.3, 5), (5.0, 6), (0.3, 6)];
-    let load = steps.iter().fold(Load::new(7), |load, (share, seconds)| {
-        load.step(share * CAPACITY, Duration::from_secs(*seconds))
-    });
-    let (started, outcome) = run(&mesh, load).await?;
-    all_answered(&outcome);
-    let excess = max_excess(&outcome.decided("primary"), CAPACITY).context("nothing was served")?;
-    assert!(excess.requests <= BURST, "{excess:?}");
-    let home = started + Duration::from_secs(13);
-    let late = mesh
-        .arrivals("burst")
-        .into_iter()
-        .filter(|at| *at > home)
-        .count();
-    assert_eq!(late, 0, "requests still spill 2 s after the step down");
-    assert!(mesh.count("burst") > 3_000);
-    Ok(())
-}

@@ -1,22 +1,17 @@
-//! What a policy must leave alone: everything in Shadow, all but its target under an override, the
-//! routes that are never to leave, and the traffic of a neighbour that is as full as oneself.
+//! What a policy must leave alone: everything in Shadow, and the routes that are never to leave.
 
-use std::collections::HashSet;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hyper::HeaderMap;
-use spillway_e2e::analysis::{count_between, utilisation};
+use spillway_e2e::analysis::utilisation;
 use spillway_e2e::artefacts;
 use spillway_e2e::client::{Call, Payload};
-use spillway_e2e::load::{Arrivals, Load, Outcome};
+use spillway_e2e::load::{Load, Outcome};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
-use spillway_e2e::policy::{Override, Policies, Policy, RouteClass};
+use spillway_e2e::policy::{Policies, Policy, RouteClass};
 use spillway_e2e::sidecar::Sidecar;
 use spillway_e2e::topology::{ProxyOptions, Service};
-
-/// What the threads of a sidecar need to hear of something, and requests under way to arrive.
-const HEARD: Duration = Duration::from_millis(500);
 
 fn two_clusters(service: Service) -> MeshBuilder {
     Mesh::builder()
@@ -183,58 +178,6 @@ async fn shadow_keeps_all_home_and_counts_what_it_would_have_done() -> Result<()
     Ok(())
 }
 
-/// A policy under an override of at least this length, and when it ends.
-fn overridden(force: &'static str, length: Duration) -> Result<(Policies, Instant)> {
-    let (wall, now) = (
-        SystemTime::now().duration_since(UNIX_EPOCH)?,
-        Instant::now(),
-    );
-    let until_unix_seconds = (wall + length).as_secs() + 1;
-    let policy = Policy::worker("primary", &["burst"])
-        .total_rate("primary", "20/s", 1)
-        .with(|policy| {
-            policy.override_ = Some(Override {
-                force,
-                until_unix_seconds,
-            });
-        });
-    let end = now + (Duration::from_secs(until_unix_seconds) - wall);
-    Ok((policies(policy), end))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_override_works_at_once_and_ends_by_itself() -> Result<()> {
-    let mut mesh = two_clusters(Service::worker())
-        .filter(artefacts::filter()?)
-        .start()
-        .await?;
-    let running = Load::new(22)
-        .arrivals(Arrivals::Uniform)
-        .target(1.0, mesh.target("shop")?)
-        .step(60.0, Duration::from_secs(60))
-        .start()?;
-    let after = Duration::from_secs(2);
-    for (force, spared) in [("Overflow", "primary"), ("Home", "burst")] {
-        let (policies, end) = overridden(force, Duration::from_millis(2500))?;
-        let generation = mesh.apply(&policies).await?;
-        mesh.wait_generation(generation).await?;
-        let begin = Instant::now() + Duration::from_millis(200);
-        ensure!(begin < end, "the configuration took too long");
-        tokio::time::sleep_until((end + HEARD + after).into()).await;
-        let forced = count_between(&mesh.arrivals(spared), begin, end);
-        assert_eq!(forced, 0, "{force} until {end:?}");
-        // At 60/s the limit of 20/s holds again.
-        let (from, to) = (end + HEARD, end + HEARD + after);
-        let home = utilisation(&mesh.arrivals("primary"), from, to, 20.0);
-        let away = count_between(&mesh.arrivals("burst"), from, to);
-        println!("after {force}: {home:.2} of the capacity at home, {away} away");
-        assert!((0.6..1.6).contains(&home) && away > 40, "after {force}");
-    }
-    running.stop();
-    all_answered(&running.finish().await?);
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_that_never_leave_stay_home_and_others_make_room() -> Result<()> {
     let policy = Policy::worker("primary", &["burst"])
@@ -270,56 +213,5 @@ async fn routes_that_never_leave_stay_home_and_others_make_room() -> Result<()> 
     let used = utilisation(&mesh.arrivals("primary"), from, to, 30.0);
     println!("{used:.2} of the capacity at home");
     assert!((0.8..1.2).contains(&used), "{used:.2} of the capacity");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_full_clusters_serve_their_own_and_nothing_circles() -> Result<()> {
-    const CAPACITY: f64 = 100.0;
-    // Everybody's home is the own cluster; the rung that is one's home is passed over.
-    let policy = Policy::worker("", &["primary", "burst"])
-        .total_rate("primary", "100/s", 1)
-        .total_rate("burst", "100/s", 1)
-        .with(|policy| policy.home = None);
-    let mesh = two_clusters(Service::worker())
-        .caller("desk", "burst")
-        .filter(artefacts::filter()?)
-        .policies(policies(policy))
-        .start()
-        .await?;
-    let load = |caller: &str, seed| -> Result<Load> {
-        Ok(Load::new(seed)
-            .target(1.0, mesh.target(caller)?)
-            .call(1.0, Call::get(&format!("/{caller}")))
-            .step(1.3 * CAPACITY, Duration::from_secs(8)))
-    };
-    let (shop, desk) = (load("shop", 24)?.start()?, load("desk", 25)?.start()?);
-    let (shop, desk) = (shop.finish().await?, desk.finish().await?);
-    all_answered(&shop);
-    all_answered(&desk);
-    let all = shop.replies.len() + desk.replies.len();
-
-    // Envoy gives each request an id once, before its first attempt.
-    let mut ids = HashSet::new();
-    let mut attempts = 0;
-    for (cluster, own) in [("primary", "/shop"), ("burst", "/desk")] {
-        let served = mesh.endpoints(cluster).flat_map(|one| one.app.served());
-        let served: Vec<_> = served.collect();
-        for one in &served {
-            let id = one.header("x-request-id").context("Envoy gives an id")?;
-            assert!(ids.insert(id.to_owned()), "{id} was served twice");
-            let attempt = one.header("x-envoy-attempt-count");
-            attempts += attempt.context("Envoy counts")?.parse::<usize>()?;
-        }
-        let own = served.iter().filter(|one| one.path == own).count();
-        let share = own as f64 / served.len() as f64;
-        println!("{cluster}: {share:.3} of {} are its own", served.len());
-        // .85 when overflow does not yield.
-        assert!(share > 0.92, "{cluster} serves {share:.3} of its own");
-    }
-    assert_eq!(ids.len(), all);
-    let attempts = attempts as f64 / all as f64;
-    println!("{attempts:.3} attempts a request");
-    assert!(attempts < 1.5, "{attempts} attempts a request");
     Ok(())
 }
