@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use spillway_clusters::{Cluster, User};
 
 use crate::programs;
 
@@ -37,4 +38,22 @@ pub fn run(home: &Path, arguments: &[&str]) -> Result<Answer> {
         out: text(&output.stdout),
         errors: text(&output.stderr),
     })
+}
+
+/// The Secret by which others learn of a cluster, with the account that istioctl makes there.
+///
+/// # Errors
+/// When istioctl is not content.
+pub fn create_remote_secret(folder: &Path, cluster: &Cluster) -> Result<String> {
+    let name = cluster.name();
+    let file = folder.join(format!("admin-{name}.kubeconfig"));
+    std::fs::write(&file, cluster.kubeconfig(User::admin())?)?;
+    let arguments = [
+        "create-remote-secret",
+        &format!("--kubeconfig={}", file.display()),
+        &format!("--name={name}"),
+    ];
+    let answer = run(folder, &arguments)?;
+    ensure!(answer.is_success, "{answer:?}");
+    Ok(answer.out)
 }

@@ -9,6 +9,8 @@
 //! - [`pod`]: a pod: its namespaces, its interception, its agent, and code that runs inside
 //! - [`mesh`]: clusters with their istiods and pods
 //! - [`spillway`]: the controller and the filter, installed as users install them
+//! - [`stage`]: the mesh as a stage for scenarios
+//! - [`policy`]: what the hub tells of a policy
 //! - [`istioctl`]: what Istio's own tool says of objects and proxies
 //!
 //! Applications, loads and their analysis are those of `spillway-e2e`: they are run inside a pod,
@@ -20,7 +22,9 @@ mod istiod;
 pub mod mesh;
 pub mod network;
 pub mod pod;
+pub mod policy;
 pub mod programs;
 pub mod sandbox;
 pub mod spillway;
+pub mod stage;
 pub mod wait;

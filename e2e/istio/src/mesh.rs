@@ -1,7 +1,8 @@
 //! Clusters with a control plane each, one service in all of them, and its callers.
 //!
-//! It is what Istio calls multi-primary on one network: each istiod reads its own cluster, and the
-//! endpoints of the others. There is a *hub* besides, a cluster without a mesh, for policies.
+//! It is what Istio calls multi-primary: each istiod reads its own cluster, and the endpoints of the
+//! others. A cluster may do without (primary–remote), and clusters may lie on several networks, with
+//! an east–west gateway each. There is a *hub* besides, a cluster without a mesh, for policies.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -23,8 +24,10 @@
 
 mod builder;
 mod endpoint;
+mod gateway;
 mod member;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
@@ -39,9 +42,12 @@ use tempfile::TempDir;
 
 pub use self::builder::MeshBuilder;
 pub use self::endpoint::Endpoint;
+use self::gateway::Gateway;
+pub use self::gateway::{GATEWAY, HOST};
 use self::member::Member;
 use crate::network::Network;
 use crate::pod::Pod;
+use crate::wait;
 
 /// The cluster that policies are declared in.
 pub const HUB: &str = "hub";
@@ -51,11 +57,15 @@ pub struct Mesh {
     // In this order they end.
     callers: Vec<Pod>,
     endpoints: Vec<Endpoint>,
+    gateways: Vec<Gateway>,
     members: Vec<Member>,
     clusters: Clusters,
     service: Service,
+    /// Those of the service, its callers, and the ingress gateways, by cluster.
+    namespaces: BTreeSet<(String, String)>,
     network: Network,
     root_certificate: String,
+    envoy: String,
     /// Pods made so far: their names are never used again.
     started: usize,
     folder: TempDir,
@@ -84,9 +94,26 @@ impl Mesh {
     /// The control plane of a cluster.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it has none of its own.
     pub fn istiod(&self, cluster: &str) -> Result<&Server> {
-        Ok(&self.member(cluster)?.istiod)
+        let istiod = self.member(cluster)?.istiod.as_ref();
+        istiod.with_context(|| format!("{cluster} has no control plane"))
+    }
+
+    /// The cluster whose control plane serves this one too; none where it has its own.
+    ///
+    /// # Errors
+    /// When there is no such cluster.
+    pub fn primary(&self, cluster: &str) -> Result<Option<&str>> {
+        Ok(self.member(cluster)?.primary.as_deref())
+    }
+
+    /// The namespaces in a cluster of the service, of its callers, and of the gateways that lead to
+    /// it.
+    #[must_use]
+    pub fn namespaces(&self, cluster: &str) -> Vec<&str> {
+        let own = self.namespaces.iter().filter(|(at, _)| at == cluster);
+        own.map(|(_, name)| name.as_str()).collect()
     }
 
     fn member(&self, cluster: &str) -> Result<&Member> {
@@ -122,10 +149,18 @@ impl Mesh {
             .filter(move |endpoint| endpoint.pod.cluster() == cluster)
     }
 
-    /// Every pod.
+    /// Every pod with a sidecar, and every ingress gateway.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        let callers = self.callers.iter().filter(|it| it.has_proxy());
         let endpoints = self.endpoints.iter().map(|endpoint| &endpoint.pod);
-        self.callers.iter().chain(endpoints)
+        let ingress = self.gateways.iter().filter(|it| it.is_ingress);
+        callers.chain(endpoints).chain(ingress.map(|it| &it.pod))
+    }
+
+    /// Every pod with a proxy.
+    fn all_pods(&self) -> impl Iterator<Item = &Pod> {
+        let crossing = self.gateways.iter().filter(|it| !it.is_ingress);
+        self.pods().chain(crossing.map(|it| &it.pod))
     }
 
     /// When requests arrived at a cluster's applications, in order.
@@ -214,26 +249,54 @@ impl Mesh {
         Ok(())
     }
 
-    async fn wait_endpoints(&self) -> Result<()> {
-        let cluster = self.service.outbound_cluster("");
-        for caller in &self.callers {
-            crate::wait::until(
-                &format!("{} knows all endpoints", caller.name()),
-                async || {
-                    let clusters = caller.admin("/clusters").await?;
-                    let known = self.endpoints.iter().filter(|endpoint| {
-                        let address = endpoint.pod.address();
-                        let line = format!(
-                            "{cluster}::{address}:{}::health_flags::healthy",
-                            self.service.app_port
-                        );
-                        clusters.contains(&line)
-                    });
-                    Ok(known.count() == self.endpoints.len())
-                },
-            )
-            .await?;
+    /// Waits until every caller and ingress gateway knows the endpoints that are there, and no
+    /// others.
+    ///
+    /// # Errors
+    /// When one never does; with what it knows.
+    pub async fn wait_endpoints(&self) -> Result<()> {
+        let prefix = format!("{}::", self.service.outbound_cluster(""));
+        let askers = self.callers.iter().filter(|it| it.has_proxy());
+        let ingress = self.gateways.iter().filter(|it| it.is_ingress);
+        for pod in askers.chain(ingress.map(|it| &it.pod)) {
+            let wanted = self.seen_from(pod)?;
+            let known = async || {
+                let clusters = pod.admin("/clusters").await?;
+                let mut known = BTreeMap::new();
+                for line in clusters.lines() {
+                    let line = line.strip_prefix(&prefix);
+                    let flags = line.and_then(|it| it.split_once("::health_flags::"));
+                    if let Some((address, flags)) = flags {
+                        known.insert(address.to_owned(), flags == "healthy");
+                    }
+                }
+                Ok::<_, anyhow::Error>(known)
+            };
+            let all = async || {
+                let known = known().await?;
+                Ok(known.keys().eq(&wanted) && known.values().all(|healthy| *healthy))
+            };
+            let waited = wait::until(&format!("{} knows all endpoints", pod.name()), all).await;
+            if let Err(error) = waited {
+                let known = known().await?;
+                return Err(error.context(format!("{known:?} instead of {wanted:?}")));
+            }
         }
         Ok(())
+    }
+
+    /// The addresses at which a pod finds the endpoints.
+    fn seen_from(&self, pod: &Pod) -> Result<BTreeSet<String>> {
+        let network = &self.member(pod.cluster())?.network;
+        let mut seen = BTreeSet::new();
+        for endpoint in &self.endpoints {
+            let there = self.member(endpoint.pod.cluster())?;
+            seen.insert(if there.network == *network {
+                format!("{}:{}", endpoint.pod.address(), self.service.app_port)
+            } else {
+                format!("{}:{}", Network::gateway(there.number), gateway::CROSSING)
+            });
+        }
+        Ok(seen)
     }
 }

@@ -1,9 +1,10 @@
 //! The node's network: one bridge, to which every pod is tied.
 //!
-//! All clusters lie on one flat network, as with `topology.istio.io/network` unset: every pod
-//! reaches every other by its address. What runs on the node itself (istiods, the registry) has
-//! addresses of 10.200.0.0/24; pods of the n-th cluster have those of 10.200.n.0/24. API servers
-//! stand at loopback addresses, which no pod can reach.
+//! Pods of the n-th cluster have addresses of 10.200.n.0/24. What runs on the node itself (istiods,
+//! the registry), and the outer addresses of gateways, are of 10.200.0.0/24, which every pod
+//! reaches. Pods reach the pods of their own network, which are all of them unless clusters are told
+//! to lie on others (`topology.istio.io/network`): then there is no route, as between two sites. API
+//! servers stand at loopback addresses, which no pod can reach.
 
 use std::net::Ipv4Addr;
 
@@ -39,14 +40,18 @@ impl Network {
         Ok(Self::default())
     }
 
-    /// An address of the node for the control plane of the n-th cluster, counted from 1.
+    /// The node's address for the control plane of the n-th cluster, counted from 1.
+    #[must_use]
+    pub fn control_plane(cluster: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 200, 0, 10 + cluster)
+    }
+
+    /// Gives the node that address.
     ///
     /// # Errors
     /// When it is taken.
-    pub fn control_plane(&self, cluster: u8) -> Result<Ipv4Addr> {
-        let address = Ipv4Addr::new(10, 200, 0, 10 + cluster);
-        add_address(address)?;
-        Ok(address)
+    pub fn add_control_plane(&self, cluster: u8) -> Result<()> {
+        add_address(Self::control_plane(cluster))
     }
 
     /// The next address for a pod of the n-th cluster, counted from 1.
@@ -62,6 +67,12 @@ impl Network {
         *used += 1;
         ensure!(*used <= 250, "a cluster has at most 250 pods");
         Ok(Ipv4Addr::new(10, 200, cluster, *used))
+    }
+
+    /// The address at which other networks find a gateway of the n-th cluster, counted from 1.
+    #[must_use]
+    pub(crate) fn gateway(cluster: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 200, 0, 50 + cluster)
     }
 
     /// Ties the namespace of a process to the bridge, as its `eth0`.

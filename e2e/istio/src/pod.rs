@@ -4,6 +4,7 @@
 //! Istio's own init container writes, and the agent runs as the user 1337, which these rules know.
 //! When the first process ends, all others of the pod end with it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,11 +30,39 @@ const READY: u16 = 15021;
 const STARTED_WITHIN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What stands between a pod's code and everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    /// Requests are intercepted both ways.
+    Sidecar,
+    /// It is a gateway for the world, and is asked itself.
+    Ingress,
+    /// It is a gateway for other networks.
+    EastWest,
+    /// The pod is outside the mesh.
+    None,
+}
+
+/// A pod that is to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct PodOptions<'m> {
+    pub(crate) name: &'m str,
+    pub(crate) namespace: &'m str,
+    pub(crate) cluster: &'m str,
+    pub(crate) proxy: Proxy,
+    /// Its own address first.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// The clusters that it reaches without a gateway, by number; all if none is named.
+    pub(crate) reached: Vec<u8>,
+}
+
 /// A running pod; all that runs in it ends when this is dropped.
 #[derive(Debug)]
 pub struct Pod {
     name: String,
+    namespace: String,
     cluster: String,
+    proxy: Proxy,
     address: Ipv4Addr,
     /// Code that runs inside. Taken out only when it ends.
     runtime: Option<Runtime>,
@@ -46,8 +75,11 @@ pub struct Pod {
 
 /// What an agent has to know of its place in the mesh.
 pub(crate) struct AgentOptions<'m> {
-    pub(crate) namespace: &'m str,
     pub(crate) workload: &'m str,
+    /// The labels of its object.
+    pub(crate) labels: &'m BTreeMap<String, String>,
+    /// The network that it lies on, where there are several.
+    pub(crate) network: Option<&'m str>,
     /// The control plane of its cluster.
     pub(crate) istiod: Ipv4Addr,
     pub(crate) root_certificate: &'m str,
@@ -63,10 +95,10 @@ impl Pod {
     pub(crate) fn start(
         network: &mut Network,
         folder: &Path,
-        name: &str,
-        cluster: &str,
-        address: Ipv4Addr,
+        options: &PodOptions<'_>,
     ) -> Result<Self> {
+        let name = options.name;
+        let address = *options.addresses.first().context("a pod has an address")?;
         let log = folder.join(format!("{name}.log"));
         let arguments = ["--net", "--mount", "--pid", "--fork", "--kill-child"];
         let arguments = [&arguments[..], &["--mount-proc", "sleep", "infinity"]].concat();
@@ -76,7 +108,9 @@ impl Pod {
         network.connect(first)?;
         let this = Self {
             name: name.to_owned(),
-            cluster: cluster.to_owned(),
+            namespace: options.namespace.to_owned(),
+            cluster: options.cluster.to_owned(),
+            proxy: options.proxy,
             address,
             runtime: Some(inside(first)?),
             agent: None,
@@ -84,16 +118,43 @@ impl Pod {
             holder,
             log,
         };
-        // Addresses of services lie nowhere: there must be some route until they are intercepted.
-        this.shell(&format!(
-            "ip link set lo up && ip address add {address}/16 dev eth0 && ip link set eth0 up &&
-            ip route add default via {NODE} &&
-            {}/pilot-agent istio-iptables -p 15001 -z 15006 -u 1337 -g 1337 -m REDIRECT \
-                -i '*' -b '*' -d 15090,15021,15020 &&
-            mount -t tmpfs agent /var/lib && mkdir -p {AGENT}/data",
-            istio()
-        ))?;
+        this.shell(&this.script(options))?;
         Ok(this)
+    }
+
+    /// What is done in a pod before anything runs there.
+    fn script(&self, options: &PodOptions<'_>) -> String {
+        let mut lines = vec!["ip link set lo up".to_owned()];
+        let addresses = options.addresses.iter();
+        lines.extend(addresses.map(|it| format!("ip address add {it}/32 dev eth0")));
+        lines.push("ip link set eth0 up".to_owned());
+        let all = "10.200.0.0/16";
+        let reached: Vec<String> = match &options.reached[..] {
+            [] => vec![all.to_owned()],
+            reached => {
+                lines.push(format!("ip route add unreachable {all}"));
+                let reached = [0].iter().chain(reached);
+                reached.map(|it| format!("10.200.{it}.0/24")).collect()
+            }
+        };
+        lines.extend(
+            reached
+                .iter()
+                .map(|it| format!("ip route add {it} dev eth0")),
+        );
+        // Addresses of services lie nowhere: there must be some route until they are intercepted.
+        lines.push(format!("ip route add default via {NODE}"));
+        if self.proxy == Proxy::Sidecar {
+            lines.push(format!(
+                "{}/pilot-agent istio-iptables -p 15001 -z 15006 -u 1337 -g 1337 -m REDIRECT \
+                    -i '*' -b '*' -d 15090,15021,15020",
+                istio()
+            ));
+        }
+        lines.push(format!(
+            "mount -t tmpfs agent /var/lib && mkdir -p {AGENT}/data"
+        ));
+        lines.join(" &&\n")
     }
 
     /// Starts the agent, which starts Envoy.
@@ -129,7 +190,7 @@ impl Pod {
     }
 
     fn arguments(&self, options: &AgentOptions<'_>) -> Vec<String> {
-        let (namespace, workload) = (options.namespace, options.workload);
+        let (namespace, workload) = (&self.namespace, options.workload);
         let settings = format!(
             "{{binaryPath: {}, configPath: ./proxy, discoveryAddress: 'istiod.istio-system.svc:15012', \
               concurrency: 2, terminationDrainDuration: 1s, \
@@ -137,7 +198,7 @@ impl Pod {
             options.envoy,
             istio()
         );
-        let labels = format!("{{\"app\":\"{workload}\"}}");
+        let labels = serde_json::json!(options.labels).to_string();
         let inside = format!("--target={}", self.first);
         let directory = format!("--chdir={AGENT}");
         let mut arguments: Vec<String> = [&inside, "--net", "--mount", "--pid", "setpriv"]
@@ -165,9 +226,20 @@ impl Pod {
             ("PROXY_CONFIG", &settings),
         ];
         arguments.extend(environment.map(|(name, value)| format!("{name}={value}")));
+        if let Some(network) = options.network {
+            arguments.push(format!("ISTIO_META_NETWORK={network}"));
+            if self.proxy == Proxy::EastWest {
+                // It leads to its own side, and to no other gateway.
+                arguments.push(format!("ISTIO_META_REQUESTED_NETWORK_VIEW={network}"));
+            }
+        }
         let program = format!("{}/pilot-agent", istio());
         let domain = format!("{namespace}.svc.cluster.local");
-        let words = [&program, "proxy", "sidecar", "--domain", &domain];
+        let kind = match self.proxy {
+            Proxy::Ingress | Proxy::EastWest => "router",
+            Proxy::Sidecar | Proxy::None => "sidecar",
+        };
+        let words = [&program, "proxy", kind, "--domain", &domain];
         arguments.extend(words.map(str::to_owned));
         arguments
     }
@@ -176,6 +248,18 @@ impl Pod {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The namespace of its object.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Whether it is of the mesh.
+    #[must_use]
+    pub fn has_proxy(&self) -> bool {
+        self.proxy != Proxy::None
     }
 
     /// The cluster that it belongs to.

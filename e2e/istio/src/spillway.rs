@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use spillway_api::BurstPolicy;
 use spillway_charts::Helm;
 use spillway_clusters::registry::Registry;
-use spillway_clusters::{Cluster, User};
+use spillway_clusters::{Cluster, User, merge};
 use spillway_e2e::process::Process;
 use spillway_e2e::{artefacts, mesh::GENERATION};
 use spillway_image::{Access, Image, Provenance, push};
@@ -16,10 +16,13 @@ use spillway_image::{Access, Image, Provenance, push};
 use crate::mesh::{HUB, Mesh};
 use crate::network::NODE;
 use crate::pod::{Pod, end};
-use crate::{programs, wait};
+use crate::{istioctl, programs, wait};
 
 /// Where the controller's own objects are.
 pub const NAMESPACE: &str = "spillway-system";
+
+/// Where Istio's remote secrets are.
+const ISTIO: &str = "istio-system";
 
 /// The controller while it runs, and what it needs; ends when this is dropped.
 pub struct Spillway {
@@ -36,6 +39,15 @@ impl Spillway {
     /// # Errors
     /// When anything of it cannot be had.
     pub async fn install(mesh: &Mesh) -> Result<Self> {
+        Self::install_discovering(mesh, &[]).await
+    }
+
+    /// As [`Spillway::install`], but some clusters are told to the hub by Istio's remote secrets
+    /// only, until somebody calls [`attach`].
+    ///
+    /// # Errors
+    /// When anything of it cannot be had.
+    pub async fn install_discovering(mesh: &Mesh, discovered: &[&str]) -> Result<Self> {
         let registry = Registry::start_at(NODE).await?;
         let access = Access {
             insecure: true,
@@ -55,18 +67,32 @@ impl Spillway {
         };
         let named = format!("--set=filter.image={image}");
         let repository = "--set=image.repository=registry.example.com/spillway/controller";
-        let arguments = ["spillway", "spillway", "--include-crds", repository, &named];
+        let discover = format!("--set=discover={{{ISTIO}}}");
+        let mut arguments = vec!["spillway", "spillway", "--include-crds", repository, &named];
+        if !discovered.is_empty() {
+            arguments.push(&discover);
+            let namespace = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ISTIO},
+            });
+            hub.apply(&namespace.to_string()).await?;
+        }
         install(hub, &template(&arguments)?).await?;
+        for name in discovered {
+            let secret = istioctl::create_remote_secret(mesh.folder(), mesh.cluster(name)?)?;
+            hub.apply(&secret).await?;
+        }
         let namespaces = format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}",
             mesh.service().namespace
         );
         hub.apply(&namespaces).await?;
-        let namespaces = format!("--set=namespaces={{{}}}", mesh.service().namespace);
-        let rights = template(&["spillway-member", "spillway-member", &namespaces])?;
         for name in mesh.members() {
+            let namespaces = format!("--set=namespaces={{{}}}", mesh.namespaces(name).join(","));
+            let rights = template(&["spillway-member", "spillway-member", &namespaces])?;
             install(mesh.cluster(name)?, &rights).await?;
-            attach(hub, mesh.cluster(name)?).await?;
+            if !discovered.contains(&name) {
+                attach(mesh, name).await?;
+            }
         }
 
         let account = hub
@@ -87,6 +113,9 @@ impl Spillway {
             process: None,
             registry,
         };
+        if !discovered.is_empty() {
+            this.arguments.push(format!("--discover={ISTIO}"));
+        }
         this.start()?;
         Ok(this)
     }
@@ -182,8 +211,11 @@ async fn install(cluster: &Cluster, rendered: &str) -> Result<()> {
 }
 
 /// Gives the hub a kubeconfig of the account that the chart made in a cluster.
-async fn attach(hub: &Cluster, cluster: &Cluster) -> Result<()> {
-    let name = cluster.name();
+///
+/// # Errors
+/// When the hub does not take it.
+pub async fn attach(mesh: &Mesh, name: &str) -> Result<()> {
+    let (hub, cluster) = (mesh.cluster(HUB)?, mesh.cluster(name)?);
     let account = cluster
         .service_account(NAMESPACE, "spillway-member")
         .await?;
@@ -194,7 +226,7 @@ async fn attach(hub: &Cluster, cluster: &Cluster) -> Result<()> {
         "stringData": {"kubeconfig": cluster.kubeconfig(account)?},
     });
     hub.apply(&secret.to_string()).await?;
-    let resource = json!({
+    let mut resource = json!({
         "apiVersion": "spillway.dev/v1alpha1",
         "kind": "MeshCluster",
         "metadata": {"name": name},
@@ -203,6 +235,9 @@ async fn attach(hub: &Cluster, cluster: &Cluster) -> Result<()> {
             "prefix": format!("{name}-"),
         },
     });
+    if let Some(primary) = mesh.primary(name)? {
+        merge(&mut resource, &json!({"spec": {"controlPlane": primary}}));
+    }
     hub.apply(&resource.to_string()).await.map(drop)
 }
 

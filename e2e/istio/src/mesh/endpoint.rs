@@ -1,19 +1,19 @@
 //! Pods of the mesh: what the API server is told of them, and what runs in them.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use spillway_clusters::{User, registry};
 use spillway_e2e::app::{App, AppOptions};
-use spillway_e2e::artefacts::default_envoy;
 
 use super::{Mesh, member};
 use crate::network::NODE;
-use crate::pod::{AgentOptions, Pod};
+use crate::pod::{AgentOptions, Pod, PodOptions, Proxy};
 use crate::sandbox;
 
 /// A pod of the service.
@@ -25,6 +25,19 @@ pub struct Endpoint {
     pub pod: Pod,
 }
 
+/// A pod of the mesh that is to be started.
+pub(super) struct PodSpec<'s> {
+    pub(super) name: &'s str,
+    pub(super) workload: &'s str,
+    pub(super) namespace: &'s str,
+    pub(super) cluster: &'s str,
+    pub(super) proxy: Proxy,
+    /// Besides `app`, which names the workload.
+    pub(super) labels: &'s [(&'s str, &'s str)],
+    /// Where others find it, besides its own address.
+    pub(super) outer: Option<Ipv4Addr>,
+}
+
 impl Mesh {
     pub(super) async fn make_endpoint(
         &mut self,
@@ -32,8 +45,19 @@ impl Mesh {
         app: AppOptions,
     ) -> Result<Endpoint> {
         let workload = self.service.workload.clone();
+        let namespace = self.service.namespace.clone();
         let name = format!("{workload}-{}", self.started);
-        let pod = self.make_pod(&name, &workload, cluster).await?;
+        let pod = self
+            .make_pod(&PodSpec {
+                name: &name,
+                workload: &workload,
+                namespace: &namespace,
+                cluster,
+                proxy: Proxy::Sidecar,
+                labels: &[],
+                outer: None,
+            })
+            .await?;
         let address = (Ipv4Addr::UNSPECIFIED, self.service.app_port).into();
         let owner = cluster.to_owned();
         let app = pod.run(async move { App::start(&owner, address, app).await });
@@ -43,57 +67,67 @@ impl Mesh {
         })
     }
 
-    /// A pod with a sidecar that is starting, and its object, as long as it is not ready.
-    pub(super) async fn make_pod(
+    pub(super) async fn make_caller(
         &mut self,
         name: &str,
-        workload: &str,
         cluster: &str,
+        namespace: Option<&str>,
+        proxy: Proxy,
     ) -> Result<Pod> {
+        let own = self.service.namespace.clone();
+        self.make_pod(&PodSpec {
+            name,
+            workload: name,
+            namespace: namespace.unwrap_or(&own),
+            cluster,
+            proxy,
+            labels: &[],
+            outer: None,
+        })
+        .await
+    }
+
+    /// A pod whose proxy is starting, and its object, as long as it is not ready.
+    pub(super) async fn make_pod(&mut self, spec: &PodSpec<'_>) -> Result<Pod> {
         self.started += 1;
         // Before the pod: what is mounted later is not seen in it.
-        let envoy = sandbox::envoy(&default_envoy())?;
-        let number = self.member(cluster)?.number;
+        let envoy = sandbox::envoy(&self.envoy)?;
+        let member = self.member(spec.cluster)?;
+        let (number, network) = (member.number, member.network.clone());
+        // What lies on no named network lies on one with all others that do not.
+        let reached = match (spec.proxy, &network) {
+            (Proxy::EastWest, _) | (_, None) => Vec::new(),
+            _ => {
+                let same = self.members.iter().filter(|it| it.network == network);
+                same.map(|it| it.number).collect()
+            }
+        };
         let address = self.network.pod_address(number)?;
-        let mut pod = Pod::start(
-            &mut self.network,
-            self.folder.path(),
-            name,
-            cluster,
-            address,
-        )?;
-        let namespace = &self.service.namespace;
-        let object = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                // What injection adds to the application's own.
-                "labels": {
-                    "app": workload,
-                    "security.istio.io/tlsMode": "istio",
-                    "service.istio.io/canonical-name": workload,
-                },
-            },
-            "spec": {
-                "nodeName": format!("node-{cluster}"),
-                "serviceAccountName": "default",
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{
-                    "name": "app",
-                    "image": "none",
-                    "ports": [{"containerPort": self.service.app_port}],
-                }],
-            },
-        });
-        self.cluster(cluster)?.apply(&object.to_string()).await?;
+        let options = PodOptions {
+            name: spec.name,
+            namespace: spec.namespace,
+            cluster: spec.cluster,
+            proxy: spec.proxy,
+            addresses: [address].into_iter().chain(spec.outer).collect(),
+            reached,
+        };
+        let mut pod = Pod::start(&mut self.network, self.folder.path(), &options)?;
+        let workload = spec.workload;
+        let mut labels = BTreeMap::from([("app".to_owned(), workload.to_owned())]);
+        let others = spec.labels.iter();
+        labels.extend(others.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let object = self.object(spec, &labels);
+        self.cluster(spec.cluster)?.apply(&object).await?;
         self.report_ready(&pod, false).await?;
-        let token = member::token(self.cluster(cluster)?, namespace).await?;
+        if spec.proxy == Proxy::None {
+            return Ok(pod);
+        }
+        let token = member::token(self.cluster(spec.cluster)?, spec.namespace).await?;
         pod.start_agent(&AgentOptions {
-            namespace,
             workload,
-            istiod: self.member(cluster)?.istiod_address,
+            labels: &labels,
+            network: network.as_deref(),
+            istiod: self.member(spec.cluster)?.istiod_address,
             root_certificate: &self.root_certificate,
             token: &token,
             envoy: &envoy,
@@ -102,13 +136,43 @@ impl Mesh {
         Ok(pod)
     }
 
+    fn object(&self, spec: &PodSpec<'_>, labels: &BTreeMap<String, String>) -> String {
+        let mut labels = labels.clone();
+        if spec.proxy != Proxy::None {
+            // What injection adds to the application's own.
+            let added = [
+                ("security.istio.io/tlsMode", "istio"),
+                ("service.istio.io/canonical-name", spec.workload),
+            ];
+            labels.extend(added.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        }
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": spec.name,
+                "namespace": spec.namespace,
+                "labels": labels,
+            },
+            "spec": {
+                "nodeName": format!("node-{}", spec.cluster),
+                "serviceAccountName": "default",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "app",
+                    "image": "none",
+                    "ports": [{"containerPort": self.service.app_port}],
+                }],
+            },
+        })
+        .to_string()
+    }
+
     /// Says of a pod what a kubelet would: that it runs, and whether it is ready.
     ///
     /// # Errors
     /// When the API server does not take it.
     pub async fn report_ready(&self, pod: &Pod, ready: bool) -> Result<()> {
-        let client = self.cluster(pod.cluster())?.client(User::admin())?;
-        let pods: Api<v1::Pod> = Api::namespaced(client, &self.service.namespace);
         let ready = if ready { "True" } else { "False" };
         let conditions = [
             ("Ready", ready),
@@ -124,7 +188,50 @@ impl Mesh {
             "conditions": conditions,
         }});
         let (params, patch) = (PatchParams::default(), Patch::Merge(status));
+        let pods = self.pod_objects(pod)?;
         let patched = pods.patch_status(pod.name(), &params, &patch);
         patched.await.context("no pod of this name").map(drop)
+    }
+
+    /// Ends every endpoint of a cluster as a node does that is lost: without a word to anybody. The
+    /// API server is told of it a little later, as by the node's controller.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn lose_endpoints(&mut self, cluster: &str) -> Result<()> {
+        let (lost, kept) = std::mem::take(&mut self.endpoints)
+            .into_iter()
+            .partition(|it| it.pod.cluster() == cluster);
+        self.endpoints = kept;
+        let lost: Vec<Endpoint> = lost;
+        let mut gone = Vec::new();
+        for endpoint in lost {
+            gone.push((
+                self.pod_objects(&endpoint.pod)?,
+                endpoint.pod.name().to_owned(),
+            ));
+        }
+        for (pods, name) in gone {
+            pods.delete(&name, &DeleteParams::default().grace_period(0))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Starts one more endpoint, and waits until all callers know it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn add_endpoint(&mut self, cluster: &str) -> Result<()> {
+        let endpoint = self.make_endpoint(cluster, AppOptions::default()).await?;
+        endpoint.pod.wait_ready().await?;
+        self.report_ready(&endpoint.pod, true).await?;
+        self.endpoints.push(endpoint);
+        self.wait_endpoints().await
+    }
+
+    fn pod_objects(&self, pod: &Pod) -> Result<Api<v1::Pod>> {
+        let client = self.cluster(pod.cluster())?.client(User::admin())?;
+        Ok(Api::namespaced(client, pod.namespace()))
     }
 }
