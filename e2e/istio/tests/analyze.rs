@@ -1,5 +1,5 @@
 //! Istio's own tool finds nothing wrong with anything that the planner writes: for every golden
-//! file, in the company of what it was planned for.
+//! file, in the company of what it was planned for; nor with what the documentation tells to write.
 
 #![allow(
     clippy::indexing_slicing,
@@ -41,6 +41,26 @@ fn everything_planned_is_valid() -> Result<()> {
     let complaint = text.lines().find(|line| !line.ends_with("is valid"));
     assert_eq!(complaint, None);
     assert_eq!(text.lines().count(), planes.len());
+    Ok(())
+}
+
+#[test]
+fn what_the_documentation_tells_to_write_is_valid() -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/istio.md");
+    let page = std::fs::read_to_string(page)?;
+    let blocks = page.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|text| text.split_once("```"));
+    let folder = tempfile::tempdir()?;
+    let mut checked = 0;
+    for (block, _) in blocks.filter(|(block, _)| block.contains(".istio.io/")) {
+        let file = folder.path().join("example.yaml");
+        std::fs::write(&file, block)?;
+        let file = file.display().to_string();
+        let said = istioctl::run(folder.path(), &["validate", "-f", &file])?;
+        assert!(said.is_success, "{said:?}");
+        checked += 1;
+    }
+    assert_eq!(checked, 1);
     Ok(())
 }
 
