@@ -33,7 +33,7 @@ pub struct Ask {
     /// It may be sent elsewhere: it offered so, and attempts are left.
     pub bounceable: bool,
     /// It came home because all else is full, as its caller knows; where the policy sheds, also as
-    /// other clusters have turned it away.
+    /// another cluster has turned it away.
     pub returned: bool,
     /// The policy sheds what comes home and does not fit (`onExhausted: Shed`).
     pub shed: bool,

@@ -13,7 +13,7 @@
 //! the gate as all own traffic does that cannot leave, so that home serves its limit and no more:
 //! others make room, and these have the whole ladder before them. What a caller sends home because
 //! all else is full (flag `h`) takes no room: who made it would come back as well. Where the policy
-//! sheds, that is shed, and what other clusters have turned away besides its target.
+//! sheds, both are shed.
 //!
 //! Counting on retries is what keeps ρ true: without it each bounced request would be counted by
 //! every endpoint that it visits.
@@ -128,10 +128,7 @@ impl Server {
             &mut self.counts.overflow
         };
         *sum = sum.saturating_add(counted);
-        // The third attempt of one that was sent to a rung: no other rung has seen it yet.
-        let tried =
-            attempt > UPDATE_FREQUENCY && (attempt > UPDATE_FREQUENCY + 1 || hop.target == own);
-        let returned = own_traffic && (hop.flags.returned || (shed && tried));
+        let returned = own_traffic && (hop.flags.returned || (shed && attempt > UPDATE_FREQUENCY));
         let attempts = if own_traffic {
             UPDATE_FREQUENCY
         } else {

