@@ -40,7 +40,7 @@ async fn a_registry_is_asked_by_the_digest() -> Result<()> {
         "0".repeat(64)
     );
     assert_eq!(reason(&nowhere, &nothing).await.0, "RegistryUnreachable");
-    let registry = Registry::start().await?;
+    let mut registry = Registry::start().await?;
     let image = registry.push_filter(b"layer").await?;
     let images = images(registry.address());
     assert_eq!(reason(&images, &image).await, ("", String::new()));
@@ -69,6 +69,11 @@ async fn a_registry_is_asked_by_the_digest() -> Result<()> {
     let (why, words) = reason(&images, &index).await;
     assert_eq!(why, "ImageUnusable");
     assert!(words.contains("is an index"), "{words}");
+
+    assert!(images.is_still_available(&image).await);
+    assert!(!images.is_still_available(&missing).await);
+    registry.kill();
+    assert!(!images.is_still_available(&image).await);
     Ok(())
 }
 
@@ -168,6 +173,7 @@ async fn a_token_is_fetched_where_one_is_asked_for() -> Result<()> {
     };
     let images = Images::new(registries, DEADLINE);
     assert_eq!(reason(&images, &image).await, ("", String::new()));
+    assert!(images.is_still_available(&image).await);
 
     // Credentials are read anew each time, and appear nowhere.
     let wrong =
@@ -177,6 +183,7 @@ async fn a_token_is_fetched_where_one_is_asked_for() -> Result<()> {
     let refused = refused.err().context("not refused")?;
     assert_eq!(refused.reason, "ImageForbidden");
     assert!(!refused.message.contains("secret"), "{}", refused.message);
+    assert!(!images.is_still_available(&image).await);
     assert_eq!(
         reason(&self::images(&registry), &image).await.0,
         "ImageForbidden"

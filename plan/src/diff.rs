@@ -156,6 +156,20 @@ fn apply(wanted: &Object, actual: Option<&Value>, changes: &mut Vec<Change>) {
     });
 }
 
+/// The same once more: an object that is as it should be, in its next generation, so that proxies
+/// are given it anew.
+#[must_use]
+pub fn renewal(wanted: &Object, actual: &Value) -> Change {
+    let next = generation_of(actual).saturating_add(1);
+    Change {
+        stage: Stage::Second,
+        action: Action::Apply {
+            key: wanted.key(),
+            object: with_version(wanted.to_value(next), Some(actual)),
+        },
+    }
+}
+
 /// The wanted rule with the subsets of the actual one that are not wanted any more.
 fn with_old(wanted: &Object, actual: &Value) -> Option<Object> {
     let mut spec = wanted.spec.value();

@@ -31,7 +31,7 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let whole = grown.min(self.longest);
         let half = whole / 2;
-        half + half.mul_f64(random())
+        half + part_of(half)
     }
 
     /// All is well again.
@@ -53,6 +53,11 @@ impl kube::runtime::utils::Backoff for Backoff {
     fn reset(&mut self) {
         self.succeed();
     }
+}
+
+/// A random part of a time.
+pub(super) fn part_of(whole: Duration) -> Duration {
+    whole.mul_f64(random())
 }
 
 /// Between 0 and 1. The standard library's hasher is seeded by the operating system.

@@ -21,6 +21,8 @@ pub(super) struct Due {
     pub(super) key: Key,
     /// The policies that want the object, or wanted what is there.
     pub(super) policies: BTreeSet<String>,
+    /// The object is as it should be, and proxies are to be given it anew.
+    pub(super) renews: bool,
 }
 
 impl Due {
@@ -65,9 +67,23 @@ pub(super) fn all(wanted: &ControlPlane, index: &Index) -> Vec<Due> {
             change,
             key,
             policies,
+            renews: false,
         })
     });
     due.collect()
+}
+
+/// The write that gives proxies an object anew which is as it should be.
+pub(super) fn renewal(wanted: &ControlPlane, index: &Index, key: &Key) -> Option<Due> {
+    let object = wanted.objects.iter().find(|object| object.key() == *key)?;
+    let kind = kinds::Kind::of_ours(key.kind()?)?;
+    let there = index.found(&(kind, key.namespace.clone()), &key.name)?;
+    Some(Due {
+        change: diff::renewal(object, &there),
+        key: key.clone(),
+        policies: object.policies.clone(),
+        renews: true,
+    })
 }
 
 fn key_of(action: &Action) -> Option<Key> {

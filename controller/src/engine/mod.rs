@@ -6,7 +6,8 @@
 //! - [`worker`]: writes to one control plane
 //! - [`due`], [`stuck`], [`reverts`], [`repairs`]: what is to be written, what could not be, and
 //!   what somebody keeps putting back or changing
-//! - [`gate`]: plugins that wait for the filter's image
+//! - [`gate`], [`renewal`]: plugins that wait for the filter's image, and that are written anew when
+//!   it has returned
 //! - [`write`](mod@write): one write
 //! - [`judge`], [`publish`], [`ledger`]: how everything is, and the statuses on the hub
 //! - [`finalizer`]: a policy is gone only after it was cleaned up
@@ -24,6 +25,7 @@ mod members;
 pub mod options;
 pub mod plan;
 pub mod publish;
+mod renewal;
 mod repairs;
 pub mod report;
 mod reverts;

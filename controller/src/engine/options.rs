@@ -16,6 +16,9 @@ pub struct Options {
     /// A cluster's plugins are written at most once in this time: an Envoy that gets new
     /// configurations faster than it ends old connections grows.
     pub push_interval: Duration,
+    /// Clusters are told within this time, each at another moment, that the filter's image can be
+    /// had again: what lacks it in all of them asks one registry.
+    pub spread: Duration,
     /// Between the stages of a change, for the proxies to follow. istiod gathers changes for
     /// 100 ms and needs as long again to hand them out.
     pub settle: Duration,
@@ -46,6 +49,7 @@ impl Default for Options {
             allow_exec: false,
             deadline: Duration::from_secs(10),
             push_interval: Duration::from_secs(1),
+            spread: Duration::from_secs(3),
             settle: Duration::from_millis(500),
             alone: Duration::from_millis(30),
             quiet: Duration::from_millis(100),

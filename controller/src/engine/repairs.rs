@@ -157,6 +157,7 @@ mod tests {
             change: Change { stage, action },
             key,
             policies: BTreeSet::from(["shop/worker".to_owned()]),
+            renews: false,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::authority::Authority;
 use crate::clusters::identity::Identity;
+use crate::image::Returned;
 use crate::observe::read::Unread;
 
 /// Why a cluster is not connected, or not written to.
@@ -51,6 +52,8 @@ pub struct ClusterReport {
     pub forbidden: Vec<String>,
     /// When its API server last answered a write or was found to be as it should.
     pub last_seen: Option<SystemTime>,
+    /// The last return of the filter's image that its plugins were written anew for.
+    pub renewed: Returned,
     /// Writes that the API server carried out, since the start.
     pub writes: u64,
     /// Objects of ours that somebody else had changed or deleted, since the start.

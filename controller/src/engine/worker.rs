@@ -12,6 +12,7 @@
 //! - Plugins are written at most once in [`Options::push_interval`]. A pass that comes too early
 //!   waits, and writes what is the newest then.
 //! - Plugins that need an image which cannot be had are held back ([`super::gate`]).
+//! - Plugins are written once more when the image can be had again ([`super::renewal`]).
 //! - Of a difference it writes one stage; what is left after [`Options::settle`] is the next.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use super::backoff::Backoff;
 use super::due::{self, Due};
 use super::gate;
 use super::options::Options;
+use super::renewal::Renewal;
 use super::repairs::Repairs;
 use super::report::{Problem, Reports};
 use super::reverts::Reverts;
@@ -103,6 +105,7 @@ pub struct Worker {
     edited: BTreeMap<Key, Value>,
     reverts: Reverts,
     repairs: Repairs,
+    renewal: Renewal,
     /// The last intent that it had in full: a difference that comes later is somebody else's doing.
     settled: u64,
     /// Whether anything was written since.
@@ -116,6 +119,7 @@ impl Worker {
         Self {
             backoff: site.options.backoff.clone(),
             reverts: Reverts::new(site.options.reverts),
+            renewal: Renewal::new(site.options.spread, site.reports.get(&site.cluster).renewed),
             site,
             plugins_after: None,
             confirmed: None,
@@ -164,7 +168,9 @@ impl Worker {
     async fn pass(&mut self, order: &Orders, orders: &watch::Receiver<Option<Orders>>) -> Next {
         self.stuck.try_again(Instant::now());
         let mut due = due::all(&order.wanted, &self.site.index);
-        let waiting = gate::hold_back(&mut due, &self.site.index, &self.site.image.borrow());
+        let image = self.site.image.borrow().clone();
+        let waiting = gate::hold_back(&mut due, &self.site.index, &image);
+        self.renew(&mut due, &order.wanted, &image);
         due.retain(|due| self.can_be_written(due));
         let Some(stage) = due.iter().map(Due::stage).min() else {
             return self.finish(order, waiting).await;
@@ -183,7 +189,10 @@ impl Worker {
             if !order.authority.holds() || orders.has_changed().unwrap_or(true) {
                 return Next::After(Duration::ZERO);
             }
-            match self.write(due, repairs && !due.is_edit()).await {
+            match self
+                .write(due, repairs && !due.is_edit() && !due.renews)
+                .await
+            {
                 Ok(()) => {}
                 Err(failure) if failure.is_local() => self.set_aside(due, failure),
                 Err(failure) => return self.back_off(&failure),
@@ -195,6 +204,17 @@ impl Worker {
             Next::After(self.site.options.settle)
         } else {
             Next::After(Duration::ZERO)
+        }
+    }
+
+    /// Adds what is to be written anew, unless it is written anyway.
+    fn renew(&mut self, due: &mut Vec<Due>, wanted: &ControlPlane, image: &Availability) {
+        let (index, now) = (&self.site.index, Instant::now());
+        self.renewal.look(image, wanted, index, now);
+        for key in self.renewal.due(now) {
+            if due.iter().all(|due| due.key != *key) {
+                due.extend(due::renewal(wanted, index, key));
+            }
         }
     }
 
@@ -251,9 +271,10 @@ impl Worker {
         if let Action::Replace { object, .. } = &due.change.action {
             self.edited(due, object);
             self.reverts.wrote(&due.key, object, Instant::now());
-        } else {
+        } else if !due.renews {
             self.repaired(due, by);
         }
+        self.renewal.wrote(&due.key);
         self.stuck.written(&due.key);
         tracing::info!(
             cluster = self.site.cluster,
@@ -262,6 +283,7 @@ impl Worker {
             name = due.key.name,
             action = due.verb(),
             repairs,
+            renews = due.renews,
             "an object was written"
         );
         self.site.reports.update(&self.site.cluster, |report| {
@@ -321,12 +343,14 @@ impl Worker {
         let can_be_whole = self.stuck.is_empty();
         let is_whole = can_be_whole && waiting.is_empty();
         let forbidden = self.site.index.forbidden().into_iter().collect();
+        let renewed = self.renewal.answered();
         self.site.reports.update(&self.site.cluster, |report| {
             report.failed = failed;
             report.waiting = waiting;
             report.forbidden = forbidden;
             report.problem = None;
             report.reached = order.sequence;
+            report.renewed = renewed;
             if is_whole {
                 report.applied = order.sequence;
             }
@@ -364,10 +388,14 @@ impl Worker {
         next
     }
 
-    /// Waits for the first fight to be over, or to go on.
+    /// Waits for the first fight to be over, or to go on, and for plugins to be written anew.
     fn truce(&self, now: Instant) -> Next {
-        let fights = [self.repairs.next(now), self.reverts.next(now)];
-        let first = fights.into_iter().flatten().min();
+        let waits = [
+            self.repairs.next(now),
+            self.reverts.next(now),
+            self.renewal.next(now),
+        ];
+        let first = waits.into_iter().flatten().min();
         first.map_or(Next::Change, Next::ChangeOr)
     }
 

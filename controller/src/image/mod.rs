@@ -23,9 +23,10 @@ use std::time::Duration;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciManifest;
-use oci_client::{Client, Reference};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
 
-pub use self::watch::{follow, unknown};
+pub use self::watch::{Returned, follow, unknown};
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +57,7 @@ impl Unavailable {
 }
 
 /// Whether the filter's image could be had when its registry was asked last.
-pub type Availability = Result<(), Unavailable>;
+pub type Availability = Result<Returned, Unavailable>;
 
 /// Asks registries.
 pub struct Images {
@@ -78,7 +79,7 @@ impl Images {
     ///
     /// # Errors
     /// When it cannot, with the reason and words for a condition.
-    pub async fn available(&self, image: &str) -> Availability {
+    pub async fn available(&self, image: &str) -> Result<(), Unavailable> {
         let asked = tokio::time::timeout(self.deadline, self.ask(image)).await;
         asked.unwrap_or_else(|_| {
             let seconds = self.deadline.as_secs_f32();
@@ -87,12 +88,32 @@ impl Images {
         })
     }
 
+    /// Whether the registry still names an image that could be had, which is all that this asks:
+    /// registries that count pulls do not count it.
+    pub async fn is_still_available(&self, image: &str) -> bool {
+        let named = async {
+            let reference = reference(image).ok()?;
+            let credentials = self.credentials(&reference).await.ok()?;
+            let client = self.client().await.ok()?;
+            let pull = RegistryOperation::Pull;
+            client.auth(&reference, &credentials, pull).await.ok()?;
+            let digest = client.fetch_manifest_digest(&reference, &credentials).await;
+            Some(reference.digest() == Some(digest.ok()?.as_str()))
+        };
+        let named = tokio::time::timeout(self.deadline, named).await;
+        named.ok().flatten().unwrap_or_default()
+    }
+
+    async fn credentials(&self, reference: &Reference) -> Result<RegistryAuth, Unavailable> {
+        match &self.registries.credentials {
+            Some(file) => credentials::read(file, reference.resolve_registry()).await,
+            None => Ok(RegistryAuth::Anonymous),
+        }
+    }
+
     async fn ask(&self, image: &str) -> Result<(), Unavailable> {
         let reference = reference(image)?;
-        let credentials = match &self.registries.credentials {
-            Some(file) => credentials::read(file, reference.resolve_registry()).await?,
-            None => oci_client::secrets::RegistryAuth::Anonymous,
-        };
+        let credentials = self.credentials(&reference).await?;
         let client = self.client().await?;
         let manifest = client.pull_manifest(&reference, &credentials).await;
         let (manifest, _) = manifest.map_err(|error| translate(image, &reference, &error))?;

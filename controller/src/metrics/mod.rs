@@ -37,6 +37,7 @@ pub struct Metrics {
     policies: Family<PolicyLabels, Gauge>,
     propagation: Histogram,
     plan: Histogram,
+    image: Gauge,
     images: Family<ImageLabels, Counter>,
     statuses: Family<StatusLabels, Counter>,
 }
@@ -58,6 +59,7 @@ impl Default for Metrics {
             policies: Family::default(),
             propagation,
             plan,
+            image: Gauge::default(),
             images: Family::default(),
             statuses: Family::default(),
             registry,
@@ -104,6 +106,7 @@ impl Metrics {
 
     /// A registry was asked for the filter's image.
     pub fn looked(&self, result: ImageResult) {
+        self.image.set((result == ImageResult::Available).into());
         self.images.get_or_create(&ImageLabels { result }).inc();
     }
 
@@ -176,6 +179,11 @@ impl Metrics {
             "How long it takes to plan everything",
             Unit::Seconds,
             self.plan.clone(),
+        );
+        registry.register(
+            "image_available",
+            "1 where the filter's image could be had at the last look, 0 where it could not",
+            self.image.clone(),
         );
         registry.register(
             "image_checks",

@@ -21,6 +21,7 @@ mod late;
 mod policies;
 mod program;
 mod render;
+mod renewal;
 mod tokens;
 mod versions;
 mod world;

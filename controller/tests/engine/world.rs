@@ -16,6 +16,7 @@ use spillway_clusters::{Cluster, Clusters, FaultProxy, User};
 use spillway_controller::engine::backoff::Backoff;
 use spillway_controller::engine::publish::Statuses;
 use spillway_controller::engine::{ClusterReport, Engine, Inputs, Options, Reports, Snapshot};
+use spillway_controller::image::{Availability, Returned};
 use spillway_controller::metrics::Metrics;
 use spillway_controller::observe::kinds::Kind;
 use spillway_controller::serve::Health;
@@ -199,6 +200,21 @@ impl World {
         Ok(running)
     }
 
+    /// Starts an engine that leads alone, and that is told whether the filter's image can be had.
+    pub(crate) async fn engine_told(
+        &self,
+        image: watch::Receiver<Availability>,
+    ) -> Result<Running> {
+        let (mesh, receiver) = watch::channel(Some(mesh()));
+        let inputs = Inputs {
+            image,
+            ..inputs(receiver)
+        };
+        let uid = self.uid("hub").await?;
+        let engine = Engine::new(self.client("hub"), &uid, impatient(), inputs);
+        Ok(run(engine, mesh))
+    }
+
     pub(crate) async fn engine_of(&self, hub: &str, options: Options) -> Result<Running> {
         let (mesh, receiver) = watch::channel(Some(mesh()));
         let uid = self.uid(hub).await?;
@@ -327,7 +343,7 @@ pub(crate) struct Running {
 pub(crate) fn inputs(mesh: watch::Receiver<Option<Mesh>>) -> Inputs {
     Inputs {
         mesh,
-        image: watch::channel(Ok(())).1,
+        image: watch::channel(Ok(Returned::default())).1,
         metrics: Arc::default(),
     }
 }
@@ -435,6 +451,7 @@ pub(crate) fn impatient() -> Options {
     Options {
         settle: Duration::from_millis(20),
         push_interval: Duration::from_millis(200),
+        spread: Duration::from_millis(20),
         deadline: Duration::from_secs(2),
         backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
         ..Options::default()
