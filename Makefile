@@ -172,8 +172,8 @@ test-fleet: ## Tests the controller with a hundred clusters
 
 test-istio: wasm-build ## Tests the whole way through a real Istio, one mesh at a time; needs root
 	@$(SETUP) clusters helm istio netns registry envoys
-	cargo build --bin spillway-controller
-	SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" \
+	cargo build --bin spillway-controller --bin spillway
+	SPILLWAY_CONTROLLER="$(TARGET_DIR)/debug/spillway-controller" SPILLWAY_COMMAND="$(TARGET_DIR)/debug/spillway" \
 		tools/cargo-test spillway-istio --test-threads=1
 
 test-alternatives: ## Tests what is told of Spillway beside the alternatives

@@ -41,6 +41,17 @@ pub fn controller() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The command `spillway`: `SPILLWAY_COMMAND`, as [`controller`].
+///
+/// # Errors
+/// As [`controller`].
+pub fn command() -> Result<PathBuf> {
+    let path = std::env::var_os("SPILLWAY_COMMAND").context("SPILLWAY_COMMAND is not set")?;
+    let path = PathBuf::from(path);
+    ensure!(path.is_file(), "no command at {}", path.display());
+    Ok(path)
+}
+
 fn version() -> Result<&'static str> {
     let mut words = MODULE.split_whitespace();
     words

@@ -1,16 +1,19 @@
 //! The whole way, with the real parts: a policy on the hub, the controller with the charts' rights,
 //! istiods, agents that pull the image, Envoys that run the filter, requests that spill.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
+use spillway_clusters::User;
 use spillway_e2e::analysis::{max_excess, utilisation};
 use spillway_e2e::canary::Canary;
 use spillway_e2e::client::Call;
 use spillway_e2e::load::Load;
-use spillway_istio::mesh::Mesh;
-use spillway_istio::sandbox;
+use spillway_istio::mesh::{HUB, Mesh};
 use spillway_istio::spillway::{Spillway, policy};
+use spillway_istio::{programs, sandbox};
 
 /// Of the primary.
 const ENDPOINTS: u32 = 2;
@@ -38,6 +41,7 @@ fn requests_spill_into_the_other_cluster() -> Result<()> {
         }
         println!("the policy is in force after {:?}", began.elapsed());
 
+        the_command_sees_the_filters(&mesh)?;
         a_forged_header_does_nothing(&mesh).await?;
         the_limit_holds(&mesh, 200.0, 10).await?;
 
@@ -57,6 +61,46 @@ fn requests_spill_into_the_other_cluster() -> Result<()> {
         mesh.wait_filters("primary", &before).await?;
         the_limit_holds(&mesh, 100.0, 5).await
     })
+}
+
+/// `spillway check` asks the proxies through their API servers, and finds the filter in every one
+/// with the configuration that was written last.
+fn the_command_sees_the_filters(mesh: &Mesh) -> Result<()> {
+    let mut kubeconfig: Value =
+        serde_json::from_str(&mesh.cluster(HUB)?.kubeconfig(User::admin())?)?;
+    for name in mesh.members() {
+        let other: Value = serde_json::from_str(&mesh.cluster(name)?.kubeconfig(User::admin())?)?;
+        for list in ["clusters", "users", "contexts"] {
+            let more = other.get(list).and_then(Value::as_array).cloned();
+            let all = kubeconfig.get_mut(list).and_then(Value::as_array_mut);
+            all.context("a list")?.extend(more.unwrap_or_default());
+        }
+    }
+    let path = mesh.folder().join("admin.kubeconfig");
+    std::fs::write(&path, kubeconfig.to_string())?;
+    let output = Command::new(programs::command()?)
+        .args(["check", "--kubeconfig"])
+        .arg(&path)
+        .env_clear()
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let namespace = &mesh.service().namespace;
+    for (plugin, asked) in [
+        ("client", 3),
+        ("server", ENDPOINTS),
+        ("client", 1),
+        ("server", 1),
+    ] {
+        let line = format!(
+            "√ proxies in {namespace} run spillway-{plugin} ({asked} of {asked} asked), generation "
+        );
+        assert!(
+            said.contains(&line),
+            "no {line}\n{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
 }
 
 async fn a_forged_header_does_nothing(mesh: &Mesh) -> Result<()> {

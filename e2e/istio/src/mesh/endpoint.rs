@@ -138,8 +138,14 @@ impl Mesh {
 
     fn object(&self, spec: &PodSpec<'_>, labels: &BTreeMap<String, String>) -> String {
         let mut labels = labels.clone();
+        let mut containers = vec![json!({
+            "name": "app",
+            "image": "none",
+            "ports": [{"containerPort": self.service.app_port}],
+        })];
         if spec.proxy != Proxy::None {
             // What injection adds to the application's own.
+            containers.push(json!({"name": "istio-proxy", "image": "none"}));
             let added = [
                 ("security.istio.io/tlsMode", "istio"),
                 ("service.istio.io/canonical-name", spec.workload),
@@ -158,11 +164,7 @@ impl Mesh {
                 "nodeName": format!("node-{}", spec.cluster),
                 "serviceAccountName": "default",
                 "terminationGracePeriodSeconds": 0,
-                "containers": [{
-                    "name": "app",
-                    "image": "none",
-                    "ports": [{"containerPort": self.service.app_port}],
-                }],
+                "containers": containers,
             },
         })
         .to_string()
