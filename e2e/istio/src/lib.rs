@@ -11,12 +11,14 @@
 //! - [`spillway`]: the controller and the filter, installed as users install them
 //! - [`stage`]: the mesh as a stage for scenarios
 //! - [`policy`]: what the hub tells of a policy
+//! - [`filters`]: what a sidecar runs of them
 //! - [`istioctl`]: what Istio's own tool says of objects and proxies
 //!
 //! Applications, loads and their analysis are those of `spillway-e2e`: they are run inside a pod,
 //! where their sockets are the pod's.
 
 mod authority;
+pub mod filters;
 pub mod istioctl;
 mod istiod;
 pub mod mesh;

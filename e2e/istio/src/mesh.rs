@@ -25,6 +25,7 @@
 mod builder;
 mod endpoint;
 mod gateway;
+mod later;
 mod member;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -88,6 +88,8 @@ pub(crate) struct AgentOptions<'m> {
     pub(crate) envoy: &'m str,
     /// The registry has no TLS.
     pub(crate) registry: &'m str,
+    /// Of the agent, over what it has otherwise.
+    pub(crate) environment: &'m [(&'m str, &'m str)],
 }
 
 impl Pod {
@@ -160,8 +162,7 @@ impl Pod {
     /// Starts the agent, which starts Envoy.
     pub(crate) fn start_agent(&mut self, options: &AgentOptions<'_>) -> Result<()> {
         // As the pod sees it.
-        let root = format!("/proc/{}/root{AGENT}", self.first);
-        let root = Path::new(&root);
+        let root = self.folder();
         let secrets = root.join("var/run/secrets");
         let hosts = format!(
             "127.0.0.1 localhost\n{} istiod.istio-system.svc\n",
@@ -233,6 +234,8 @@ impl Pod {
                 arguments.push(format!("ISTIO_META_REQUESTED_NETWORK_VIEW={network}"));
             }
         }
+        let more = options.environment.iter();
+        arguments.extend(more.map(|(name, value)| format!("{name}={value}")));
         let program = format!("{}/pilot-agent", istio());
         let domain = format!("{namespace}.svc.cluster.local");
         let kind = match self.proxy {
@@ -272,6 +275,11 @@ impl Pod {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// The agent's folder, as it is seen from outside.
+    pub(crate) fn folder(&self) -> PathBuf {
+        format!("/proc/{}/root{AGENT}", self.first).into()
     }
 
     /// What its agent and Envoy log.

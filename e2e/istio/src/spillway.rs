@@ -9,9 +9,10 @@ use spillway_api::BurstPolicy;
 use spillway_charts::Helm;
 use spillway_clusters::registry::Registry;
 use spillway_clusters::{Cluster, User, merge};
+use spillway_e2e::client::{Call, HttpClient, Target};
 use spillway_e2e::process::Process;
 use spillway_e2e::{artefacts, mesh::GENERATION};
-use spillway_image::{Access, Image, Provenance, push};
+use spillway_image::{Access, Image, Provenance, pinned, push};
 
 use crate::mesh::{HUB, Mesh};
 use crate::network::NODE;
@@ -20,6 +21,8 @@ use crate::{istioctl, programs, wait};
 
 /// Where the controller's own objects are.
 pub const NAMESPACE: &str = "spillway-system";
+/// Where the controller tells what it counts.
+const PORT: u16 = 8080;
 
 /// Where Istio's remote secrets are.
 const ISTIO: &str = "istio-system";
@@ -49,14 +52,9 @@ impl Spillway {
     /// When anything of it cannot be had.
     pub async fn install_discovering(mesh: &Mesh, discovered: &[&str]) -> Result<Self> {
         let registry = Registry::start_at(NODE).await?;
-        let access = Access {
-            insecure: true,
-            ..Access::default()
-        };
         let module = std::fs::read(artefacts::filter()?)?;
         let image = Image::filter(&module, &Provenance::default())?;
-        let place = format!("{}/spillway/filter:test", registry.address());
-        let image = format!("oci://{}", push(&image, &place, &access).await?);
+        let image = push_into(&registry, &image).await?;
 
         let hub = mesh.cluster(HUB)?;
         let helm = Helm::new()?;
@@ -105,7 +103,7 @@ impl Spillway {
                 format!("--kubeconfig={}", kubeconfig.display()),
                 format!("--image={image}"),
                 format!("--insecure-registries={}", registry.address()),
-                format!("--listen={NODE}:8080"),
+                format!("--listen={NODE}:{PORT}"),
                 "--admin=127.0.0.1:8081".to_owned(),
                 "--log-format=text".to_owned(),
             ],
@@ -139,8 +137,51 @@ impl Spillway {
 
     /// The registry with the filter's image.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Pushes another image of the filter. Returns its name, by its digest.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub async fn push(&self, image: &Image) -> Result<String> {
+        push_into(&self.registry, image).await
+    }
+
+    /// The name that an image has once it is pushed.
+    ///
+    /// # Errors
+    /// When it would be no name of an image.
+    pub fn name(&self, image: &Image) -> Result<String> {
+        Ok(format!("oci://{}", pinned(image, &place(&self.registry))?))
+    }
+
+    /// Starts the controller anew with another image of the filter.
+    ///
+    /// # Errors
+    /// When the program is not there.
+    pub fn use_image(&mut self, image: &str) -> Result<()> {
+        self.kill();
+        self.arguments.retain(|it| !it.starts_with("--image="));
+        self.arguments.push(format!("--image={image}"));
+        self.start()
+    }
+
+    /// What the controller counts.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let target = Target {
+            address: (NODE, PORT).into(),
+            host: "controller".to_owned(),
+            http2: false,
+        };
+        let answer = HttpClient::new(&target)
+            .call(&Call::get("/metrics"))
+            .await?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
     /// What the controller logs.
@@ -177,6 +218,19 @@ impl Spillway {
         }
         Ok(())
     }
+}
+
+async fn push_into(registry: &Registry, image: &Image) -> Result<String> {
+    let access = Access {
+        insecure: true,
+        ..Access::default()
+    };
+    let name = push(image, &place(registry), &access).await?;
+    Ok(format!("oci://{name}"))
+}
+
+fn place(registry: &Registry) -> String {
+    format!("{}/spillway/filter:test", registry.address())
 }
 
 /// A policy for the service of a mesh: at home in `home`, where all endpoints together serve

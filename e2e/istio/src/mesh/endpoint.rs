@@ -36,6 +36,8 @@ pub(super) struct PodSpec<'s> {
     pub(super) labels: &'s [(&'s str, &'s str)],
     /// Where others find it, besides its own address.
     pub(super) outer: Option<Ipv4Addr>,
+    /// Of the agent, over what it has otherwise.
+    pub(super) environment: &'s [(&'s str, &'s str)],
 }
 
 impl Mesh {
@@ -56,6 +58,7 @@ impl Mesh {
                 proxy: Proxy::Sidecar,
                 labels: &[],
                 outer: None,
+                environment: &[],
             })
             .await?;
         let address = (Ipv4Addr::UNSPECIFIED, self.service.app_port).into();
@@ -83,6 +86,7 @@ impl Mesh {
             proxy,
             labels: &[],
             outer: None,
+            environment: &[],
         })
         .await
     }
@@ -132,6 +136,7 @@ impl Mesh {
             token: &token,
             envoy: &envoy,
             registry: &format!("{NODE}:{}", registry::PORT),
+            environment: spec.environment,
         })?;
         Ok(pod)
     }

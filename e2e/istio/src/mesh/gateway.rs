@@ -123,6 +123,7 @@ impl Mesh {
                 proxy,
                 labels: &labels,
                 outer: (!is_ingress).then_some(outer),
+                environment: &[],
             })
             .await?;
         self.gateways.push(Gateway { pod, is_ingress });
