@@ -7,12 +7,13 @@ SHELL := /bin/bash
 .ONESHELL:
 .PHONY: help setup wasm wasm-build wasm-trap fmt lint lint-fmt lint-layers lint-dependencies \
 	lint-advisories lint-clippy lint-clippy-wasm build-tests test test-doc test-core test-core-wasm test-sim test-filter test-e2e test-many \
-	test-clusters test-api test-plan test-chart test-cli test-controller test-istio test-image test-fleet test-alternatives test-workshop controller cli image images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-reaction bench-sim clean
+	test-clusters test-api test-plan test-chart test-cli test-controller test-istio test-image test-fleet test-alternatives test-workshop controller cli image images push-images demo demo-build demo-headless simulation bench bench-cost bench-limits bench-fleet bench-hold bench-propagation bench-reaction bench-sim clean
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LINKED := wasm32-unknown-unknown/release/spillway_filter.wasm
 SIZE_LIMIT_KIB := 200
-BENCHES := bench-cost bench-limits bench-fleet bench-sim bench-reaction bench-hold
+# Pods are network namespaces, which only root makes.
+BENCHES := bench-cost bench-limits bench-fleet $(if $(filter 0,$(shell id -u)),bench-propagation) bench-sim bench-reaction bench-hold
 # How many clusters the controller is measured with.
 CLUSTERS := 100
 SETUP := tools/setup --quiet
@@ -218,6 +219,11 @@ bench-fleet: controller ## Measures how a change comes to CLUSTERS=100 clusters,
 	cargo build -p spillway-fleet --profile fast
 	SPILLWAY_FLEET=$$(tools/setup --path fleet) SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" \
 		"$(TARGET_DIR)/fast/bench-fleet" --clusters $(CLUSTERS)
+
+bench-propagation: wasm-build controller ## Measures how long a changed threshold takes from the hub to the sidecars of two clusters; needs root
+	@$(SETUP) clusters helm istio netns registry envoys
+	cargo build -p spillway-istio --profile fast --bin bench-propagation
+	SPILLWAY_CONTROLLER="$(TARGET_DIR)/spillway-controller" "$(TARGET_DIR)/fast/bench-propagation"
 
 # With options, such as BENCH="--load step --rounds 1", the page stays as it is.
 bench-reaction bench-hold: wasm-build

@@ -12,6 +12,7 @@
 //! - [`stage`]: the mesh as a stage for scenarios
 //! - [`policy`]: what the hub tells of a policy
 //! - [`filters`]: what a sidecar runs of them
+//! - [`propagation`]: how long a change takes
 //! - [`istioctl`]: what Istio's own tool says of objects and proxies
 //!
 //! Applications, loads and their analysis are those of `spillway-e2e`: they are run inside a pod,
@@ -26,6 +27,7 @@ pub mod network;
 pub mod pod;
 pub mod policy;
 pub mod programs;
+pub mod propagation;
 pub mod sandbox;
 pub mod spillway;
 pub mod stage;
