@@ -25,6 +25,7 @@ mod scenario;
 pub mod series;
 mod server_side;
 mod sharing;
+mod start;
 pub mod study;
 pub mod suite;
 pub mod table;

@@ -7,8 +7,6 @@
 //! only, and reads the clock of its last tick. Headers pass as bytes.
 
 use hdrhistogram::CreationError;
-use spillway_core::caller::Caller;
-use spillway_core::header::Hop;
 use spillway_core::rate::{Capacity, SECOND};
 use spillway_core::totals::epoch::Epoch;
 use spillway_core::totals::watch::Watch;
@@ -20,7 +18,8 @@ use crate::events::{Event, Events};
 use crate::measure::Measured;
 use crate::random::{Random, Weighted, nanos, seconds};
 use crate::requests::Requests;
-use crate::scenario::{Scenario, Scheme};
+use crate::scenario::Scenario;
+use crate::start::knows_nothing;
 use crate::watcher::Watcher;
 
 /// The period of the filter's ticks, ns.
@@ -70,7 +69,7 @@ pub(crate) struct Run {
     pub(crate) scenario: Scenario,
     pub(crate) random: Random,
     /// Of the arrivals alone, so that every scheme has the same.
-    chance: Random,
+    pub(crate) chance: Random,
     pub(crate) now: u64,
     pub(crate) end: u64,
     pub(crate) events: Events,
@@ -107,122 +106,7 @@ pub fn run(scenario: &Scenario) -> Result<Outcome, CreationError> {
     })
 }
 
-/// The name of a cluster.
-fn name(cluster: usize) -> String {
-    if cluster == 0 {
-        "home".to_owned()
-    } else {
-        format!("burst-{cluster}")
-    }
-}
-
 impl Run {
-    fn new(scenario: &Scenario) -> Result<Self, CreationError> {
-        let mut random = Random::new(scenario.seed);
-        let mut chance = Random::new(!scenario.seed);
-        let names: Vec<String> = (0..scenario.clusters.len()).map(name).collect();
-        let gates = scenario.scheme == Scheme::Spillway;
-        let sites = scenario.clusters.iter().zip(&names).map(|(cluster, name)| {
-            let limit = cluster.limit.as_ref().filter(|_| gates);
-            Site {
-                name: name.clone(),
-                capacity: limit.map(|limit| limit.capacity(cluster.endpoints)),
-                ready: Vec::new(),
-                known: Vec::new(),
-                failing: false,
-                wanted: Vec::new(),
-            }
-        });
-        let (mut processes, mut threads, mut sources) = (Vec::new(), Vec::new(), Vec::new());
-        for (group, callers) in scenario.callers.iter().enumerate() {
-            let first = processes.len();
-            for _ in 0..callers.count {
-                let process = processes.len();
-                let max_rates = &callers.max_rates;
-                processes.push(Process::new(group, threads.len(), max_rates, &mut random));
-                for _ in 0..callers.threads {
-                    let state = new_caller(&names, &callers.ladder, EPOCH, &mut random);
-                    threads.push(Thread::new(process, state, EPOCH, random.any() % TICK));
-                }
-            }
-            let spread = Weighted::zipf(callers.count, callers.skew);
-            let mut source = |share, first, spread| {
-                let demand = callers.demand.clone();
-                sources.push(Source {
-                    arrivals: Arrivals::new(demand, share, callers.bursts, &mut chance),
-                    first,
-                    spread,
-                });
-            };
-            if callers.bursts.is_some_and(|bursts| !bursts.together) {
-                for caller in 0..callers.count {
-                    source(spread.share(caller), first + caller, None);
-                }
-            } else {
-                source(1.0, first, Some(spread));
-            }
-        }
-        let start =
-            |target: &String, home: &String| Hop::start(target, "mesh-token-1", home, "worker");
-        let starts = |home| {
-            names
-                .iter()
-                .map(move |target| start(target, home))
-                .collect()
-        };
-        Ok(Self {
-            measured: Measured::new(scenario, processes.iter().map(|process| process.group))?,
-            end: nanos(scenario.length),
-            now: 0,
-            events: Events::default(),
-            requests: Requests::default(),
-            begun: 0,
-            sites: sites.collect(),
-            endpoints: Vec::new(),
-            starts: names.iter().map(starts).collect(),
-            watcher: match scenario.scheme {
-                Scheme::Watcher { enter, leave } => Watcher::new(enter, leave),
-                _ => Watcher::default(),
-            },
-            scenario: scenario.clone(),
-            processes,
-            threads,
-            sources,
-            random,
-            chance,
-        })
-    }
-
-    fn start(&mut self) {
-        for cluster in 0..self.sites.len() {
-            let wanted = self
-                .scenario
-                .clusters
-                .get(cluster)
-                .map_or(0, |c| c.endpoints);
-            for _ in 0..wanted {
-                self.add_endpoint(cluster, 0);
-            }
-            self.notice(cluster);
-            if self
-                .scenario
-                .clusters
-                .get(cluster)
-                .is_some_and(|c| c.autoscaler.is_some())
-            {
-                self.after(crate::change::AUTOSCALE, Event::Autoscale(number(cluster)));
-            }
-        }
-        for at in 0..self.scenario.changes.len() {
-            let time = self.scenario.changes.get(at).map_or(0.0, |(time, _)| *time);
-            self.after(nanos(time), Event::Change(number(at)));
-        }
-        for source in 0..self.sources.len() {
-            self.next_arrival(source);
-        }
-        self.start_deciding();
-    }
-
     /// Adds an endpoint that is ready after `wait`.
     pub(crate) fn add_endpoint(&mut self, cluster: usize, wait: u64) {
         let endpoint = number(self.endpoints.len());
@@ -303,7 +187,7 @@ impl Run {
         Some(())
     }
 
-    fn next_arrival(&mut self, at: usize) {
+    pub(crate) fn next_arrival(&mut self, at: usize) {
         if let Some(source) = self.sources.get_mut(at)
             && let Some(time) = source.arrivals.next(self.now, self.end, &mut self.chance)
         {
@@ -323,7 +207,7 @@ impl Run {
             };
             if process.group == group {
                 let now = self.now + EPOCH;
-                thread.state = new_caller(&names, &callers.ladder, now, &mut self.random);
+                thread.state = knows_nothing(&names, &callers.ladder, now, &mut self.random);
                 process.switch = spillway_core::switch::Switch::default();
                 // Its first answer tells.
                 thread.watch = Watch::new(Epoch::default(), now);
@@ -331,13 +215,6 @@ impl Run {
             }
         }
     }
-}
-
-/// The state of a thread that knows nothing.
-fn new_caller(names: &[String], ladder: &[usize], now: u64, random: &mut Random) -> Caller {
-    let ladder = ladder.iter().filter_map(|at| names.get(*at));
-    let seed = random.any() as u32;
-    Caller::new(ladder.map(String::as_str), now, seed)
 }
 
 /// A number of this run's own lists.

@@ -1,6 +1,7 @@
 //! What a policy would have done about a recorded demand, and what the workshop's watcher would
 //! have done: people choose a limit with it before they switch anything on.
 
+mod modelled;
 mod policy;
 mod recorded;
 
