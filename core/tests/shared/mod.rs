@@ -18,6 +18,7 @@ mod load;
 mod mesh_cases;
 mod rate;
 mod record;
+mod sharing;
 mod switch;
 mod totals;
 mod wire;

@@ -18,6 +18,7 @@ mod life;
 mod mesh;
 mod module;
 mod records;
+mod rungs;
 mod scale;
 mod server;
 mod shadow;
