@@ -150,6 +150,7 @@ fn access_log(folder: &Path, side: Side) -> Value {
             "path": folder.join(ACCESS_LOG),
             "log_format": {"json_format": {
                 "side": side,
+                "start": "%START_TIME(%s.%6f)%",
                 "method": "%REQ(:METHOD)%",
                 "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
                 "requestId": "%REQ(X-REQUEST-ID)%",

@@ -11,32 +11,25 @@ use spillway_e2e::load::{Load, Outcome, Running};
 use spillway_e2e::mesh::{GENERATION, Mesh, MeshBuilder};
 use spillway_e2e::policy::{Policies, Policy, Side};
 use spillway_e2e::sidecar::Sidecar;
-use spillway_e2e::topology::{EndpointSpec, ProxyOptions, Service};
+use spillway_e2e::topology::{EndpointSpec, Service};
 use spillway_e2e::{Configuration, artefacts};
 
 const OFFERED: f64 = 150.0;
+
+/// Requests that are to come have come within this time.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A change is in force within this time.
 const TAKEN: Duration = Duration::from_secs(1);
 
 fn policies(rate: &str, endpoints: u32) -> Policies {
-    let policy = Policy::worker("primary", &["burst"]).total_rate("primary", rate, endpoints);
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(policy)
+    Policies::two_clusters(
+        Policy::worker("primary", &["burst"]).total_rate("primary", rate, endpoints),
+    )
 }
 
 fn two_clusters(rate: &str) -> Result<MeshBuilder> {
-    Ok(Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .proxies(ProxyOptions {
-            concurrency: 2,
-            ..ProxyOptions::default()
-        })
-        .endpoints("primary", 1)
-        .endpoints("burst", 1)
+    Ok(Mesh::two_clusters(Service::worker(), 1)
         .caller("shop", "primary")
         .filter(artefacts::filter()?)
         .policies(policies(rate, 1)))
@@ -53,23 +46,8 @@ fn load(mesh: &Mesh, seed: u64) -> Result<Running> {
 async fn stop(running: Running) -> Result<Outcome> {
     running.stop();
     let outcome = running.finish().await?;
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
+    outcome.all_ok()?;
     Ok(outcome)
-}
-
-async fn wait_for_more(mesh: &Mesh, cluster: &str, requests: usize) -> Result<()> {
-    let (began, before) = (Instant::now(), mesh.count(cluster));
-    while mesh.count(cluster) < before + requests {
-        ensure!(
-            began.elapsed() < Duration::from_secs(20),
-            "{} of {requests} requests at {cluster}",
-            mesh.count(cluster) - before
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
 }
 
 /// The primary's limit from some time on: its endpoints' burst tolerance 3 + max(12, 0.1 s × C)/M,
@@ -144,7 +122,8 @@ async fn a_new_limit_holds_within_a_second_and_loses_nothing() -> Result<()> {
         });
         // The file is written; that it is in force is for the application to show.
         mesh.apply(&policies(text, 1)).await?;
-        wait_for_more(&mesh, "primary", (4.0 * rate) as usize).await?;
+        mesh.wait_for_arrivals("primary", (4.0 * rate) as usize, PATIENCE)
+            .await?;
     }
     let end = Instant::now();
     judge(&stop(running).await?, &stretches, end)
@@ -154,7 +133,7 @@ async fn a_new_limit_holds_within_a_second_and_loses_nothing() -> Result<()> {
 async fn fifty_changes_in_a_row_cost_no_request() -> Result<()> {
     let mut mesh = two_clusters("50/s")?.start().await?;
     let running = load(&mesh, 42)?;
-    wait_for_more(&mesh, "primary", 50).await?;
+    mesh.wait_for_arrivals("primary", 50, PATIENCE).await?;
     let mut generation = 0;
     for change in 0..50 {
         generation = mesh
@@ -162,7 +141,7 @@ async fn fifty_changes_in_a_row_cost_no_request() -> Result<()> {
             .await?;
     }
     mesh.wait_generation(generation).await?;
-    wait_for_more(&mesh, "burst", 50).await?;
+    mesh.wait_for_arrivals("burst", 50, PATIENCE).await?;
     let outcome = stop(running).await?;
     let served = mesh.count("primary") + mesh.count("burst");
     assert_eq!(served, outcome.replies.len(), "each is served once");
@@ -248,7 +227,7 @@ async fn a_bad_configuration_changes_nothing_is_counted_and_logged_once() -> Res
             );
         }
     }
-    wait_for_more(&mesh, "primary", 50).await?;
+    mesh.wait_for_arrivals("primary", 50, PATIENCE).await?;
     let end = Instant::now();
     let outcome = stop(running).await?;
     let limit = [Stretch {
@@ -332,7 +311,8 @@ async fn the_limit_follows_the_number_of_endpoints() -> Result<()> {
         let generation = mesh.apply(&policies("60/s", endpoints)).await?;
         mesh.wait_generation(generation).await?;
         let from = Instant::now();
-        wait_for_more(&mesh, "primary", (4.0 * RATE) as usize).await?;
+        mesh.wait_for_arrivals("primary", (4.0 * RATE) as usize, PATIENCE)
+            .await?;
         let end = Instant::now();
         let stretch = Stretch {
             from,

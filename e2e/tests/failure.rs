@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use spillway_e2e::analysis::{count_between, max_excess, utilisation};
 use spillway_e2e::artefacts;
-use spillway_e2e::load::{Load, Outcome, Reply, Running};
+use spillway_e2e::load::{Load, Reply, Running};
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::{Policies, Policy, Rung};
 use spillway_e2e::topology::{OutlierDetection, ProxyOptions, Service};
@@ -16,6 +16,9 @@ use spillway_e2e::topology::{OutlierDetection, ProxyOptions, Service};
 const CAPACITY: f64 = 50.0;
 const BURST: f64 = 15.0;
 const OFFERED: f64 = 150.0;
+
+/// Requests that are to come have come within this time.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Failures are noticed and forgotten faster than in production.
 fn service() -> Service {
@@ -53,37 +56,18 @@ fn load(mesh: &Mesh, seed: u64, rate: f64, seconds: u64) -> Result<Running> {
         .start()
 }
 
-fn all_answered(outcome: &Outcome) {
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
-}
-
-async fn wait_for_more(mesh: &Mesh, cluster: &str, requests: usize) -> Result<()> {
-    let (began, before) = (Instant::now(), mesh.count(cluster));
-    while mesh.count(cluster) < before + requests {
-        ensure!(
-            began.elapsed() < Duration::from_secs(20),
-            "{} of {requests} requests at {cluster}",
-            mesh.count(cluster) - before
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
-}
-
 /// The rung is killed while it is in use, is away for some seconds, and comes back.
 async fn outage(on_exhausted: &'static str, seed: u64) -> Result<()> {
     let policy = policy(&["burst"]).with(|policy| policy.on_exhausted = Some(on_exhausted));
     let mut mesh = mesh(&["primary", "burst"], policy)?.start().await?;
     let running = load(&mesh, seed, OFFERED, 60)?;
-    wait_for_more(&mesh, "burst", 100).await?;
+    mesh.wait_for_arrivals("burst", 100, PATIENCE).await?;
     mesh.kill_cluster("burst").await;
     let killed = Instant::now();
-    wait_for_more(&mesh, "primary", 200).await?;
+    mesh.wait_for_arrivals("primary", 200, PATIENCE).await?;
     let noon = Instant::now();
     mesh.restart_cluster("burst").await?;
-    wait_for_more(&mesh, "burst", 100).await?;
+    mesh.wait_for_arrivals("burst", 100, PATIENCE).await?;
     running.stop();
     let outcome = running.finish().await?;
 
@@ -127,20 +111,20 @@ async fn a_cluster_that_no_policy_names_gets_nothing_where_bounces_are_off() -> 
 
     // Without bounces, requests go where the caller sends them.
     let outcome = load(&off, 33, OFFERED, 4)?.finish().await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     assert_eq!(off.count("third"), 0);
     assert!(off.count("burst") > 100);
 
     // A bounced request goes to any other cluster with endpoints: so with such a cluster there,
     // bounces are to be off.
     let outcome = load(&on, 34, OFFERED, 2)?.finish().await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     assert!(on.count("third") > 0, "this test can fail");
     // Where discovery does not hand its endpoints out, it gets none of them either.
     on.announce("third", false).await?;
     on.forget();
     let outcome = load(&on, 35, OFFERED, 4)?.finish().await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     assert_eq!(on.count("third"), 0);
     assert!(on.count("burst") > 100);
     Ok(())
@@ -160,7 +144,7 @@ async fn a_rung_takes_no_more_than_its_maximum_rate() -> Result<()> {
     let running = load(&mesh, 36, OFFERED, 8)?;
     let started = running.started();
     let outcome = running.finish().await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     let away = mesh.arrivals("burst");
     // A second's worth may go at once.
     let excess = max_excess(&outcome.decided("burst"), MOST).context("served")?;
@@ -193,7 +177,7 @@ async fn the_second_rung_begins_where_the_first_one_is_full() -> Result<()> {
         running.started() + seconds(6),
         running.started() + seconds(12),
     );
-    all_answered(&running.finish().await?);
+    running.finish().await?.all_ok()?;
     let shares = |from: Instant, to: Instant| {
         ["primary", "burst", "third"]
             .map(|cluster| utilisation(&mesh.arrivals(cluster), from, to, CAPACITY))

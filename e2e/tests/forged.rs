@@ -18,9 +18,7 @@ const AMPLE: &str = "100000/s";
 const PREFIX: &str = "x-spillway-prefix";
 
 fn policies(policy: Policy) -> Policies {
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(policy)
+    Policies::two_clusters(policy)
 }
 
 fn worker(rate: &str) -> Policy {

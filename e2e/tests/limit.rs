@@ -9,7 +9,7 @@ use spillway_e2e::canary::Canary;
 use spillway_e2e::load::{Load, Outcome};
 use spillway_e2e::mesh::Mesh;
 use spillway_e2e::policy::{Policies, Policy};
-use spillway_e2e::topology::{ProxyOptions, Service};
+use spillway_e2e::topology::Service;
 
 /// Capacity of the primary's one endpoint, requests a second, and its burst tolerance
 /// B = 3 + max(12, 0.1 s × C).
@@ -25,22 +25,10 @@ async fn one_endpoint() -> Result<Mesh> {
 
 async fn mesh(endpoints: u32) -> Result<Mesh> {
     let policy = Policy::worker("primary", &["burst"]).total_rate("primary", "200/s", endpoints);
-    let policies = Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(policy);
-    Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .proxies(ProxyOptions {
-            concurrency: 2,
-            ..ProxyOptions::default()
-        })
-        .endpoints("primary", usize::try_from(endpoints)?)
-        .endpoints("burst", 1)
+    Mesh::two_clusters(Service::worker(), usize::try_from(endpoints)?)
         .caller("shop", "primary")
         .filter(artefacts::filter()?)
-        .policies(policies)
+        .policies(Policies::two_clusters(policy))
         .start()
         .await
 }
@@ -53,18 +41,12 @@ async fn run(mesh: &Mesh, load: Load) -> Result<(Instant, Outcome)> {
     Ok((started, outcome))
 }
 
-fn all_answered(outcome: &Outcome) {
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_limit_nothing_spills() -> Result<()> {
     let mesh = one_endpoint().await?;
     let load = Load::new(1).step(0.6 * CAPACITY, Duration::from_secs(6));
     let (_, outcome) = run(&mesh, load).await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     assert_eq!(mesh.count("burst"), 0);
     assert_eq!(mesh.count("primary"), outcome.replies.len());
     Ok(())
@@ -78,7 +60,7 @@ async fn above_the_limit_no_window_holds_more_and_little_is_wasted() -> Result<(
         let canary = Canary::start(STALL);
         let load = Load::new(2 + attempt).step(3.0 * CAPACITY, Duration::from_secs(23));
         let (started, outcome) = run(&mesh, load).await?;
-        all_answered(&outcome);
+        outcome.all_ok()?;
         let served = mesh.arrivals("primary");
         assert_eq!(served.len() + mesh.count("burst"), outcome.replies.len());
         let decided = outcome.decided("primary");
@@ -116,7 +98,7 @@ async fn a_step_up_on_two_endpoints_is_cut_at_once() -> Result<()> {
         .step(0.3 * CAPACITY, Duration::from_secs(3))
         .step(5.0 * CAPACITY, Duration::from_secs(4));
     let (started, outcome) = run(&mesh, load).await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     let served = mesh.arrivals("primary");
     let excess = max_excess(&outcome.decided("primary"), CAPACITY).context("nothing was served")?;
     println!(

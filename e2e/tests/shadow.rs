@@ -7,37 +7,18 @@ use hyper::HeaderMap;
 use spillway_e2e::analysis::utilisation;
 use spillway_e2e::artefacts;
 use spillway_e2e::client::{Call, Payload};
-use spillway_e2e::load::{Load, Outcome};
+use spillway_e2e::load::Load;
 use spillway_e2e::mesh::{Mesh, MeshBuilder};
 use spillway_e2e::policy::{Policies, Policy, RouteClass};
 use spillway_e2e::sidecar::Sidecar;
-use spillway_e2e::topology::{ProxyOptions, Service};
+use spillway_e2e::topology::Service;
 
 fn two_clusters(service: Service) -> MeshBuilder {
-    Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(service)
-        .proxies(ProxyOptions {
-            concurrency: 2,
-            ..ProxyOptions::default()
-        })
-        .endpoints("primary", 1)
-        .endpoints("burst", 1)
-        .caller("shop", "primary")
+    Mesh::two_clusters(service, 1).caller("shop", "primary")
 }
 
 fn policies(policy: Policy) -> Policies {
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("primary", "calm-")
-        .prefix("burst", "bursty-")
-        .policy(policy)
-}
-
-fn all_answered(outcome: &Outcome) {
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
+    Policies::two_clusters(policy).prefix("primary", "calm-")
 }
 
 /// In Shadow there are no routes to rungs yet. Locality failover keeps requests in their cluster.
@@ -145,7 +126,7 @@ async fn shadow_keeps_all_home_and_counts_what_it_would_have_done() -> Result<()
         .start()?
         .finish()
         .await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     let all = outcome.replies.len();
     assert_eq!((mesh.count("primary"), mesh.count("burst")), (all, 0));
     assert!(outcome.replies.iter().all(|reply| reply.headers.is_empty()));
@@ -201,7 +182,7 @@ async fn routes_that_never_leave_stay_home_and_others_make_room() -> Result<()> 
         .start()?;
     let started = running.started();
     let outcome = running.finish().await?;
-    all_answered(&outcome);
+    outcome.all_ok()?;
     let burst = mesh.endpoints("burst").next().context("an endpoint")?;
     let paths = burst.app.count_by_path();
     assert_eq!(paths.keys().collect::<Vec<_>>(), ["/other/checkout"]);

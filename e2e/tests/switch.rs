@@ -1,16 +1,15 @@
 //! Switch mode: who has left stays away between the limits, whatever is changed around it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use spillway_e2e::artefacts;
 use spillway_e2e::client::Call;
 use spillway_e2e::load::{Load, Outcome, Running};
 use spillway_e2e::mesh::Mesh;
-use spillway_e2e::policy::{Policies, Policy, Switch};
-use spillway_e2e::topology::{ProxyOptions, Service};
+use spillway_e2e::policy::{Policies, Policy};
+use spillway_e2e::topology::Service;
 
 /// Rates a second: well above `enter`, between the limits, well below `leave`.
 const ABOVE: f64 = 20.0;
@@ -24,30 +23,11 @@ const DECIDED: Duration = Duration::from_secs(6);
 const TOGETHER: Duration = Duration::from_millis(500);
 
 fn policies(enter: &str, leave: &str) -> Policies {
-    let policy = Policy::worker("primary", &["burst"]).with(|policy| {
-        policy.mode = Some("Switch");
-        policy.switch = Some(Switch {
-            enter: enter.to_owned(),
-            leave: leave.to_owned(),
-            endpoints: BTreeMap::new(),
-        });
-    });
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(policy)
+    Policies::two_clusters(Policy::worker("primary", &["burst"]).switch((enter, leave), None))
 }
 
 async fn start() -> Result<Mesh> {
-    Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .proxies(ProxyOptions {
-            concurrency: 2,
-            ..ProxyOptions::default()
-        })
-        .endpoints("primary", 1)
-        .endpoints("burst", 1)
+    Mesh::two_clusters(Service::worker(), 1)
         .caller("shop", "primary")
         .filter(artefacts::filter()?)
         .policies(policies("15/s", "10/s"))
@@ -63,27 +43,13 @@ fn load(mesh: &Mesh, caller: &str, seed: u64) -> Result<Load> {
         .keep_headers(&["x-spillway-prefix"]))
 }
 
-fn all_answered_with_their_prefix(outcome: &Outcome) {
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
+fn all_ok_with_their_prefix(outcome: &Outcome) -> Result<()> {
+    outcome.all_ok()?;
     for reply in &outcome.replies {
         let prefix = reply.headers.get("x-spillway-prefix");
         let away = reply.served_by.as_deref() == Some("burst");
         assert_eq!(prefix.is_some_and(|prefix| prefix == "bursty-"), away);
         assert_eq!(prefix.is_some(), away, "home has no prefix");
-    }
-}
-
-async fn wait_for_more(mesh: &Mesh, cluster: &str, requests: usize, limit: Duration) -> Result<()> {
-    let (began, before) = (Instant::now(), mesh.count(cluster));
-    while mesh.count(cluster) < before + requests {
-        ensure!(
-            began.elapsed() < limit,
-            "{} of {requests} requests at {cluster} in {limit:?}",
-            mesh.count(cluster) - before
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
@@ -104,11 +70,11 @@ async fn it_stays_switched_over_a_new_configuration_and_new_code() -> Result<()>
     let minute = Duration::from_secs(60);
     let finish = async |running: Running| -> Result<()> {
         running.stop();
-        all_answered_with_their_prefix(&running.finish().await?);
-        Ok(())
+        all_ok_with_their_prefix(&running.finish().await?)
     };
     let above = load(&mesh, "shop", 1)?.step(ABOVE, minute).start()?;
-    wait_for_more(&mesh, "burst", 10, DECIDED + TOGETHER).await?;
+    mesh.wait_for_arrivals("burst", 10, DECIDED + TOGETHER)
+        .await?;
     // Between the limits what is lost does not come back by itself.
     let between = load(&mesh, "shop", 2)?.step(BETWEEN, minute).start()?;
     finish(above).await?;
@@ -117,18 +83,19 @@ async fn it_stays_switched_over_a_new_configuration_and_new_code() -> Result<()>
     let generation = mesh.apply(&policies("16/s", "9/s")).await?;
     mesh.wait_generation(generation).await?;
     let patience = Duration::from_secs(10);
-    wait_for_more(&mesh, "burst", 20, patience).await?;
+    mesh.wait_for_arrivals("burst", 20, patience).await?;
     mesh.swap_filter_bytes(&other_code()?).await?;
     mesh.wait_plugins().await?;
-    wait_for_more(&mesh, "burst", 20, patience).await?;
+    mesh.wait_for_arrivals("burst", 20, patience).await?;
     assert_eq!(mesh.count("primary"), 0, "it was home in between");
 
     // The new code goes on deciding.
     let below = load(&mesh, "shop", 3)?.step(BELOW, minute).start()?;
     finish(between).await?;
-    wait_for_more(&mesh, "primary", 5, Duration::from_secs(8)).await?;
+    mesh.wait_for_arrivals("primary", 5, Duration::from_secs(8))
+        .await?;
     mesh.forget();
-    wait_for_more(&mesh, "primary", 5, patience).await?;
+    mesh.wait_for_arrivals("primary", 5, patience).await?;
     assert_eq!(mesh.count("burst"), 0);
     finish(below).await
 }

@@ -1,120 +1,175 @@
-//! Switch mode where callers share the limits: none of them is over the limit alone, and they leave
-//! and return together. A lie about it changes little.
+//! Switch mode where callers share the limits: twelve callers at four endpoints, of which none is
+//! over the limit alone. They leave and return together, and a lie about it changes little.
+//!
+//! What left is what the applications served. When a caller changed its mind is read from its access
+//! log, which has the reason of every decision.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use spillway_e2e::artefacts;
 use spillway_e2e::client::{Call, HttpClient};
-use spillway_e2e::load::{Load, Outcome, Reply};
+use spillway_e2e::load::{Load, Reply, Running};
 use spillway_e2e::mesh::Mesh;
-use spillway_e2e::policy::{Policies, Policy, Switch};
+use spillway_e2e::policy::{DEFAULT_TOKEN, Policies, Policy};
 use spillway_e2e::topology::{ProxyOptions, Service};
 
-/// Callers with their shares: each is below the limit of 15/s even when all together are at 30/s.
-const CALLERS: [(&str, f64); 3] = [("shop", 0.4), ("desk", 0.4), ("till", 0.2)];
-const ABOVE: f64 = 30.0;
-const BETWEEN: f64 = 14.0;
-const BELOW: f64 = 4.0;
-const ENDPOINTS: u32 = 2;
+const CALLERS: usize = 12;
+const ENDPOINTS: u32 = 4;
+/// All leave above this rate, and return below two thirds of it.
+const ENTER: u32 = 60;
 
-fn policies(enter: &str, leave: &str) -> Policies {
-    let policy = Policy::worker("primary", &["burst"]).with(|policy| {
-        policy.mode = Some("Switch");
-        policy.switch = Some(Switch {
-            enter: enter.to_owned(),
-            leave: leave.to_owned(),
-            endpoints: BTreeMap::from([("primary".to_owned(), ENDPOINTS)]),
-        });
-    });
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(policy)
+/// Demands, as parts of `enter`.
+const NONE: f64 = 0.1;
+const LOW: f64 = 1.0 / 3.0;
+const BETWEEN: f64 = 5.0 / 6.0;
+const HIGH: f64 = 4.0 / 3.0;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
-async fn start() -> Result<Mesh> {
-    let mesh = Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .proxies(ProxyOptions {
-            concurrency: 2,
-            ..ProxyOptions::default()
-        })
-        .endpoints("primary", ENDPOINTS as usize)
-        .endpoints("burst", 1);
-    CALLERS
-        .iter()
-        .fold(mesh, |mesh, (name, _)| mesh.caller(name, "primary"))
+const AN_HOUR: Duration = seconds(3_600);
+
+fn caller(number: usize) -> String {
+    format!("caller-{number}")
+}
+
+fn policies(enter: u32, leave: u32) -> Policies {
+    let limits = (&*format!("{enter}/s"), &*format!("{leave}/s"));
+    let shared = Some(("primary", ENDPOINTS));
+    Policies::two_clusters(Policy::worker("primary", &["burst"]).switch(limits, shared))
+}
+
+async fn start(enter: u32, threads: u32) -> Result<Mesh> {
+    let mesh = Mesh::two_clusters(Service::worker(), ENDPOINTS as usize).proxies(ProxyOptions {
+        concurrency: threads,
+        eds: false,
+        ..ProxyOptions::default()
+    });
+    (0..CALLERS)
+        .fold(mesh, |mesh, number| mesh.caller(&caller(number), "primary"))
         .filter(artefacts::filter()?)
-        .policies(policies("15/s", "10/s"))
+        .policies(policies(enter, enter / 3 * 2))
         .start()
         .await
 }
 
-fn load(mesh: &Mesh, seed: u64) -> Result<Load> {
-    CALLERS
-        .iter()
-        .try_fold(Load::new(seed), |load, (name, share)| {
-            Ok(load.target(*share, mesh.target(name)?))
+/// A load of these callers, with equal shares.
+fn load(mesh: &Mesh, callers: impl IntoIterator<Item = usize>, seed: u64) -> Result<Load> {
+    callers
+        .into_iter()
+        .try_fold(Load::new(seed), |load, number| {
+            Ok(load.target(1.0, mesh.target(&caller(number))?))
         })
 }
 
-fn all_answered(outcome: &Outcome) {
-    let failures: Vec<_> = outcome.failures().take(5).collect();
-    assert!(failures.is_empty(), "{failures:?}");
-    assert_eq!(outcome.dropped, 0);
+async fn stop(running: Running) -> Result<()> {
+    running.stop();
+    running.finish().await?.all_ok()
 }
 
-fn away(reply: &Reply) -> bool {
+fn is_away(reply: &Reply) -> bool {
     reply.served_by.as_deref() == Some("burst")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn callers_that_share_the_limits_leave_together_and_come_back_together() -> Result<()> {
-    let mesh = start().await?;
-    let seconds = Duration::from_secs;
-    let (up, down, end) = (seconds(4), seconds(16), seconds(40));
-    let load = load(&mesh, 3)?
-        .step(BELOW, up)
-        .step(ABOVE, down - up)
-        .step(BELOW, end - down);
-    let outcome = load.start()?.finish().await?;
-    all_answered(&outcome);
-    let at = |reply: &Reply| reply.intended - outcome.started;
-    let (mut left, mut back) = (Vec::new(), Vec::new());
-    for (caller, (name, _)) in CALLERS.iter().enumerate() {
-        let mine = || {
-            outcome
+/// A workload that knows the token, and claims the next epoch each second at one endpoint after the
+/// other: whoever follows it changes its state.
+struct Liar {
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Liar {
+    fn start(mesh: &Mesh) -> Self {
+        let clients: Vec<_> = mesh
+            .endpoints("primary")
+            .map(|one| HttpClient::new(&one.inbound()))
+            .collect();
+        let task = tokio::spawn(async move {
+            let mut epoch = 0;
+            for client in clients.iter().cycle() {
+                let answer = client.call(&claim(epoch + 1)).await?;
+                ensure!(answer.status == 200);
+                let load = answer.header("x-spillway-load").unwrap_or_default();
+                let told = load.rsplit(';').next().unwrap_or_default();
+                epoch = epoch.max(told.parse()?);
+                tokio::time::sleep(seconds(1)).await;
+            }
+            Ok(())
+        });
+        Self { task }
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.task.abort();
+        match self.task.await {
+            Ok(ended) => ended,
+            Err(_) => Ok(()), // By the abort.
+        }
+    }
+}
+
+/// A request that says an epoch, whatever is true.
+fn claim(epoch: u32) -> Call {
+    let hop = format!("primary;{DEFAULT_TOKEN};primary;worker;1;;{epoch}");
+    Call::get("/lie").header("x-spillway", &hop)
+}
+
+/// When each caller left after one step of the demand, and when the last of its requests left after
+/// another.
+struct Times {
+    left: Vec<f64>,
+    back: Vec<f64>,
+}
+
+impl Times {
+    /// A step up and one down; both demands last for so long.
+    async fn measure(
+        mesh: &Mesh,
+        enter: u32,
+        seed: u64,
+        high: Duration,
+        low: Duration,
+    ) -> Result<Self> {
+        let enter = f64::from(enter);
+        let (up, down) = (seconds(3), seconds(3) + high);
+        let steps = load(mesh, 0..CALLERS, seed)?
+            .step(LOW * enter, up)
+            .step(HIGH * enter, high)
+            .step(LOW * enter, low);
+        let outcome = steps.start()?.finish().await?;
+        outcome.all_ok()?;
+        let (mut left, mut back) = (Vec::new(), Vec::new());
+        for number in 0..CALLERS {
+            let mut away = outcome
                 .replies
                 .iter()
-                .filter(move |reply| reply.target == caller)
-        };
-        let first = mine().find(|reply| away(reply)).context("it never left")?;
-        let last = mine().rfind(|reply| away(reply)).context("it never left")?;
-        left.push((at(first).as_secs_f64() - up.as_secs_f64()).max(0.0));
-        back.push((at(last).as_secs_f64() - down.as_secs_f64()).max(0.0));
-        assert!(at(first) > up, "{name} left at {:?}", at(first));
-        // A request a second of each of two threads, for news, and what that leaves to chance.
-        let there = mine().filter(|reply| at(reply) > up + seconds(6) && at(reply) < down);
-        let (all, gone) = there.fold((0, 0), |(all, gone), reply| {
-            (all + 1, gone + usize::from(away(reply)))
-        });
-        assert!(gone * 2 > all, "{name}: {gone} of {all} spill");
+                .filter(|reply| reply.target == number && is_away(reply));
+            let at = |reply: &Reply| (reply.intended - outcome.started).as_secs_f64();
+            let first = at(away
+                .next()
+                .with_context(|| format!("caller {number} never left"))?);
+            let last = away.next_back().map_or(first, at);
+            left.push(first - up.as_secs_f64());
+            back.push((last - down.as_secs_f64()).max(0.0));
+        }
+        for times in [&mut left, &mut back] {
+            times.sort_by(f64::total_cmp);
+        }
+        println!("left {left:.1?}, back {back:.1?}");
+        Ok(Self { left, back })
     }
-    let spread = |times: &[f64]| {
-        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
-        times.iter().copied().fold(0.0, f64::max) - least
-    };
-    println!(
-        "left {left:.1?} s after the step, {:.1} s apart; the last away {back:.1?} s after the other",
-        spread(&left)
-    );
-    assert!(left.iter().all(|time| *time < 6.0), "{left:.1?}");
-    assert!(spread(&left) < 2.0, "{left:.1?}");
-    assert!(back.iter().all(|time| *time < 20.0), "{back:.1?}");
-    Ok(())
+}
+
+/// First, mean and last.
+fn spread(times: &[f64]) -> [f64; 3] {
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    [
+        times.first().copied().unwrap_or_default(),
+        mean,
+        times.last().copied().unwrap_or_default(),
+    ]
 }
 
 /// Waits until most of a second's requests are away.
@@ -122,7 +177,7 @@ async fn wait_until_away(mesh: &Mesh, limit: Duration) -> Result<()> {
     let began = Instant::now();
     loop {
         mesh.forget();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(seconds(1)).await;
         let (home, burst) = (mesh.count("primary"), mesh.count("burst"));
         if burst > home {
             return Ok(());
@@ -134,60 +189,189 @@ async fn wait_until_away(mesh: &Mesh, limit: Duration) -> Result<()> {
     }
 }
 
+/// Changes of the callers' minds while a demand lasts, and the share of requests that stayed home.
+struct Watched {
+    changes: usize,
+    kept: f64,
+    length: Duration,
+}
+
+impl Watched {
+    /// After a while, in which all hear of it.
+    async fn measure(
+        mesh: &Mesh,
+        demand: f64,
+        seed: u64,
+        hear: Duration,
+        length: Duration,
+    ) -> Result<Self> {
+        let running = load(mesh, 0..CALLERS, seed)?
+            .step(demand, hear + length)
+            .start()?;
+        tokio::time::sleep(hear).await;
+        let from = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)?
+            .as_secs_f64();
+        let outcome = running.finish().await?;
+        outcome.all_ok()?;
+        let (all, away) = outcome
+            .between(hear, hear + length)
+            .fold((0, 0), |(all, away), reply| {
+                (all + 1, away + usize::from(is_away(reply)))
+            });
+        let mut changes = 0;
+        for sidecar in mesh.callers() {
+            let mut decisions = Vec::new();
+            for line in sidecar.access_log()? {
+                let text = |field: &str| line.get(field).and_then(Value::as_str);
+                let start: f64 = text("start").context("no start")?.parse()?;
+                if start >= from {
+                    decisions.push((start, text("reason").is_some()));
+                }
+            }
+            // Lines are written when requests end.
+            decisions.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+            let switched = || decisions.iter().map(|(_, switched)| *switched);
+            let next = switched().skip(1);
+            changes += switched()
+                .zip(next)
+                .filter(|(one, next)| one != next)
+                .count();
+        }
+        let kept = f64::from(all - u32::try_from(away)?) / f64::from(all);
+        Ok(Self {
+            changes,
+            kept,
+            length,
+        })
+    }
+
+    /// Of one caller.
+    fn changes_an_hour(&self) -> f64 {
+        let hours = self.length.as_secs_f64() / AN_HOUR.as_secs_f64();
+        self.changes as f64 / CALLERS as f64 / hours
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_survives_a_configuration_and_the_restart_of_a_caller_and_lies() -> Result<()> {
-    let mut mesh = start().await?;
-    let minutes = Duration::from_secs(300);
-    let patience = Duration::from_secs(15);
-    let running = load(&mesh, 5)?.step(ABOVE, minutes).start()?;
-    wait_until_away(&mesh, patience).await?;
+async fn callers_leave_and_return_together_and_nothing_else_moves_them() -> Result<()> {
+    let mut mesh = start(ENTER, 2).await?;
+    let enter = f64::from(ENTER);
 
-    // Between the limits what is lost does not come back by itself.
-    let between = Load::new(6)
-        .target(0.5, mesh.target("desk")?)
-        .target(0.5, mesh.target("till")?)
-        .step(BETWEEN, minutes)
+    // Well below the limits nobody is talked into leaving.
+    let few = load(&mesh, 0..CALLERS, 1)?
+        .step(NONE * enter, AN_HOUR)
         .start()?;
-    running.stop();
-    all_answered(&running.finish().await?);
-    let generation = mesh.apply(&policies("16/s", "9/s")).await?;
-    mesh.wait_generation(generation).await?;
-    wait_until_away(&mesh, Duration::from_secs(5)).await?;
+    let liar = Liar::start(&mesh);
+    tokio::time::sleep(seconds(5)).await;
+    liar.stop().await?;
+    stop(few).await?;
+    assert_eq!(mesh.count("burst"), 0, "a lie made them leave");
 
-    mesh.caller_mut("shop")?.stop().await?;
-    mesh.caller_mut("shop")?.start().await?;
-    mesh.wait_plugins().await?;
-    let shop = Load::new(7)
-        .target(1.0, mesh.target("shop")?)
-        .step(BETWEEN, Duration::from_secs(3));
-    let outcome = shop.start()?.finish().await?;
-    all_answered(&outcome);
-    let gone = outcome.replies.iter().filter(|reply| away(reply)).count();
-    let all = outcome.replies.len();
-    assert!(gone * 2 > all, "{gone} of {all}");
-    between.stop();
-    all_answered(&between.finish().await?);
+    let times = Times::measure(&mesh, ENTER, 3, seconds(12), seconds(26)).await?;
+    let ([first, _, last], [.., returned]) = (spread(&times.left), spread(&times.back));
+    assert!(first > 0.0 && last < 9.0, "{:.1?}", times.left);
+    assert!(last - first < 4.0, "{:.1?}", times.left);
+    assert!(returned < 22.0, "{:.1?}", times.back);
 
-    let running = load(&mesh, 8)?.step(ABOVE, minutes).start()?;
-    wait_until_away(&mesh, patience).await?;
-    // Above the limits lies bring nobody home for long: the next epoch, and those far ahead.
-    let liar = mesh
+    the_state_survives(&mut mesh).await
+}
+
+/// A lie, a configuration, and the restart of a caller.
+async fn the_state_survives(mesh: &mut Mesh) -> Result<()> {
+    let enter = f64::from(ENTER);
+    let patience = seconds(15);
+    let above = load(mesh, 0..CALLERS, 5)?
+        .step(2.0 * enter, AN_HOUR)
+        .start()?;
+    wait_until_away(mesh, patience).await?;
+    // Well above the limits lies bring nobody home for long: the next epoch, and those far ahead.
+    let liar = Liar::start(mesh);
+    let inbound = mesh
         .endpoints("primary")
         .next()
         .context("an endpoint")?
         .inbound();
-    let client = HttpClient::new(&liar);
-    for lie in [2, 4, 1_000, 400_000_000] {
-        for _ in 0..5 {
-            let hop = format!("primary;mesh-token-1;primary;worker;1;;{lie}");
-            let answer = client
-                .call(&Call::get("/lie").header("x-spillway", &hop))
-                .await?;
-            ensure!(answer.status == 200);
+    for epoch in [1_000, 400_000_000] {
+        let answer = HttpClient::new(&inbound).call(&claim(epoch)).await?;
+        ensure!(answer.status == 200);
+    }
+    tokio::time::sleep(seconds(6)).await;
+    liar.stop().await?;
+    wait_until_away(mesh, seconds(5)).await?;
+
+    // Between the limits what is lost does not come back by itself.
+    let between = load(mesh, 1..CALLERS, 6)?
+        .step(BETWEEN * enter, AN_HOUR)
+        .start()?;
+    stop(above).await?;
+    let generation = mesh.apply(&policies(ENTER + 4, ENTER / 3 * 2 - 4)).await?;
+    mesh.wait_generation(generation).await?;
+    wait_until_away(mesh, seconds(5)).await?;
+
+    mesh.caller_mut(&caller(0))?.stop().await?;
+    mesh.caller_mut(&caller(0))?.start().await?;
+    mesh.wait_plugins().await?;
+    let restarted = load(mesh, [0], 7)?.step(BETWEEN * enter, seconds(3));
+    let outcome = restarted.start()?.finish().await?;
+    outcome.all_ok()?;
+    let gone = outcome
+        .replies
+        .iter()
+        .filter(|reply| is_away(reply))
+        .count();
+    let all = outcome.replies.len();
+    assert!(gone * 2 > all, "{gone} of {all}");
+    stop(between).await
+}
+
+/// The figures of record 0004: `make test-many`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "for its length: make test-many"]
+async fn times_of_leaving_and_returning() -> Result<()> {
+    for (enter, rounds, high, low) in [(15, 2, 30, 70), (ENTER, 4, 15, 25)] {
+        let mesh = start(enter, 1).await?;
+        let (mut left, mut back) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let times =
+                Times::measure(&mesh, enter, 10 + round, seconds(high), seconds(low)).await?;
+            left.push(spread(&times.left));
+            back.push(spread(&times.back));
+        }
+        let mean = |times: &[[f64; 3]]| {
+            [0, 1, 2].map(|at| times.iter().map(|one| one[at]).sum::<f64>() / times.len() as f64)
+        };
+        println!(
+            "enter {enter}/s: left after first, mean, last {:.1?} s, back {:.1?} s",
+            mean(&left),
+            mean(&back)
+        );
+    }
+    Ok(())
+}
+
+/// The same.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "for its length: make test-many"]
+async fn changes_with_and_without_lies() -> Result<()> {
+    let mesh = start(ENTER, 1).await?;
+    let enter = f64::from(ENTER);
+    for (seed, demand) in [BETWEEN, HIGH, LOW].into_iter().enumerate() {
+        for lies in [false, true] {
+            let liar = lies.then(|| Liar::start(&mesh));
+            let seed = 20 + seed as u64;
+            let watched =
+                Watched::measure(&mesh, demand * enter, seed, seconds(15), seconds(60)).await?;
+            if let Some(liar) = liar {
+                liar.stop().await?;
+            }
+            println!(
+                "demand {:.0}/s of {enter}/s, lies {lies}: {:.0} changes an hour, {:.3} stay home",
+                demand * enter,
+                watched.changes_an_hour(),
+                watched.kept
+            );
         }
     }
-    wait_until_away(&mesh, patience).await?;
-    running.stop();
-    all_answered(&running.finish().await?);
     Ok(())
 }

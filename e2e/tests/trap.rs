@@ -24,10 +24,7 @@ fn policies() -> Policies {
             until_unix_seconds: 4_000_000_000,
         });
     });
-    Policies::for_clusters(["primary", "burst"])
-        .prefix("primary", "home-")
-        .prefix("burst", "bursty-")
-        .policy(policy)
+    Policies::two_clusters(policy).prefix("primary", "home-")
 }
 
 /// A mesh whose filter is on one side only.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use hyper::HeaderMap;
 
@@ -141,6 +141,17 @@ impl Outcome {
     /// Replies that are not [`Reply::is_ok`].
     pub fn failures(&self) -> impl Iterator<Item = &Reply> {
         self.replies.iter().filter(|reply| !reply.is_ok())
+    }
+
+    /// Everything was sent, and everything was [`Reply::is_ok`].
+    ///
+    /// # Errors
+    /// When it was not; with some of what was otherwise.
+    pub fn all_ok(&self) -> Result<()> {
+        let some: Vec<_> = self.failures().take(5).collect();
+        ensure!(some.is_empty(), "not ok: {some:?}");
+        ensure!(self.dropped == 0, "{} were not sent", self.dropped);
+        Ok(())
     }
 
     /// Latencies in microseconds, of the replies that were answered.

@@ -34,9 +34,9 @@ mod plugins;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 pub use self::builder::MeshBuilder;
@@ -72,6 +72,22 @@ impl Mesh {
     #[must_use]
     pub fn builder() -> MeshBuilder {
         MeshBuilder::default()
+    }
+
+    /// The mesh that most tests need: a service with so many endpoints in "primary" and one in
+    /// "burst", sidecars of two threads; callers are to be added.
+    #[must_use]
+    pub fn two_clusters(service: Service, endpoints: usize) -> MeshBuilder {
+        Self::builder()
+            .cluster("primary")
+            .cluster("burst")
+            .service(service)
+            .proxies(ProxyOptions {
+                concurrency: 2,
+                ..ProxyOptions::default()
+            })
+            .endpoints("primary", endpoints)
+            .endpoints("burst", 1)
     }
 
     // What there is.
@@ -144,6 +160,28 @@ impl Mesh {
         self.endpoints(cluster)
             .map(|endpoint| endpoint.app.count())
             .sum()
+    }
+
+    /// Waits until a cluster's applications have seen so many requests more.
+    ///
+    /// # Errors
+    /// When they have not after this time.
+    pub async fn wait_for_arrivals(
+        &self,
+        cluster: &str,
+        requests: usize,
+        limit: Duration,
+    ) -> Result<()> {
+        let (began, before) = (Instant::now(), self.count(cluster));
+        while self.count(cluster) < before + requests {
+            let came = self.count(cluster) - before;
+            ensure!(
+                began.elapsed() < limit,
+                "{came} of {requests} requests at {cluster} in {limit:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Makes every application forget what it has seen.

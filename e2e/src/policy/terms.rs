@@ -1,109 +1,10 @@
-//! Plugin configurations, for both sides, from one description of the policies.
-//!
-//! The form is that of `docs/reference/plugin-configuration.md`. It is written here a second time
-//! on purpose: the tests speak to the filter as the documentation tells others to, not by the
-//! filter's own types. What these types cannot say is sent with
-//! [`Mesh::apply_raw`](crate::mesh::Mesh::apply_raw).
+//! The terms of one policy, as the documentation describes them.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-/// The mesh token of a mesh that names none.
-pub const DEFAULT_TOKEN: &str = "mesh-token-1";
-
-/// Whose side a plugin serves, and with it the plugin's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Side {
-    /// The caller's, on outbound listeners.
-    Client,
-    /// The service's, on inbound listeners.
-    Server,
-}
-
-impl Side {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Client, Self::Server];
-
-    /// The plugin's name, which is also its root id.
-    #[must_use]
-    pub fn plugin(self) -> &'static str {
-        match self {
-            Self::Client => "spillway-client",
-            Self::Server => "spillway-server",
-        }
-    }
-}
-
-/// All that a plugin configuration holds but `version`, `generation` and `side`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Policies {
-    /// The mesh token that is sent, and one more that is accepted.
-    pub tokens: Vec<String>,
-    /// The header that carries the serving cluster's prefix, if it is not the default one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix_header: Option<String>,
-    /// The clusters, by name.
-    pub clusters: BTreeMap<String, ClusterRow>,
-    /// The policies.
-    pub policies: Vec<Policy>,
-}
-
-impl Policies {
-    /// Clusters without prefixes, and no policy.
-    #[must_use]
-    pub fn for_clusters<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self {
-            tokens: vec![DEFAULT_TOKEN.to_owned()],
-            prefix_header: None,
-            clusters: names
-                .into_iter()
-                .map(|name| (name.to_owned(), ClusterRow::default()))
-                .collect(),
-            policies: Vec::new(),
-        }
-    }
-
-    /// Gives a cluster its prefix.
-    #[must_use]
-    pub fn prefix(mut self, cluster: &str, prefix: &str) -> Self {
-        self.clusters.insert(
-            cluster.to_owned(),
-            ClusterRow {
-                prefix: prefix.to_owned(),
-            },
-        );
-        self
-    }
-
-    /// Adds a policy.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policies.push(policy);
-        self
-    }
-
-    /// The plugin configuration of one side.
-    #[must_use]
-    pub fn document(&self, generation: u64, side: Side) -> Value {
-        let mut document = json!(self);
-        if let Some(fields) = document.as_object_mut() {
-            fields.insert("version".to_owned(), json!(1));
-            fields.insert("generation".to_owned(), json!(generation));
-            fields.insert("side".to_owned(), json!(side));
-        }
-        document
-    }
-}
-
-/// A row of the table of clusters.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ClusterRow {
-    /// The tag of the cluster.
-    pub prefix: String,
-}
+use crate::topology::Service;
 
 /// One policy. What is `None` or empty is left out, so that the filter's defaults hold.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -155,16 +56,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy `worker` for a service as [`Service::worker`](crate::topology::Service::worker)
+    /// A policy `worker` for a service as [`Service::worker`]
     /// makes it, whose home is `home` and whose overflow goes to `rungs` in this order.
     #[must_use]
     pub fn worker(home: &str, rungs: &[&str]) -> Self {
-        Self::for_service(&crate::topology::Service::worker(), home, rungs)
+        Self::for_service(&Service::worker(), home, rungs)
     }
 
     /// A policy for a service, with the service's workload as its id.
     #[must_use]
-    pub fn for_service(service: &crate::topology::Service, home: &str, rungs: &[&str]) -> Self {
+    pub fn for_service(service: &Service, home: &str, rungs: &[&str]) -> Self {
         Self {
             id: service.workload.clone(),
             name: format!("{}/{}", service.namespace, service.workload),
@@ -238,6 +139,26 @@ impl Policy {
             endpoints,
         };
         self.capacity.insert(cluster.to_owned(), capacity);
+        self
+    }
+
+    /// Sends all away above one rate and brings all home below the other: each caller by its own
+    /// rate, or all by that of the service where these clusters' endpoints are counted.
+    #[must_use]
+    pub fn switch<'a>(
+        mut self,
+        (enter, leave): (&str, &str),
+        shared: impl IntoIterator<Item = (&'a str, u32)>,
+    ) -> Self {
+        let shared = shared.into_iter();
+        self.mode = Some("Switch");
+        self.switch = Some(Switch {
+            enter: enter.to_owned(),
+            leave: leave.to_owned(),
+            endpoints: shared
+                .map(|(cluster, endpoints)| (cluster.to_owned(), endpoints))
+                .collect(),
+        });
         self
     }
 
