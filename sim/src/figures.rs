@@ -54,6 +54,9 @@ pub enum Figure {
     BouncedP99,
     /// Of the room that the second cluster has beside its own traffic, the share that others used.
     RoomUsed,
+    /// Seconds from the step until a window (as for [`Self::Settle`]) begins in which the second
+    /// cluster serves .85 of what it can take of the first one's excess.
+    Taken,
     /// Seconds from the step until the first request is served elsewhere.
     FirstSpill,
     /// Seconds from the step until the first caller switches (Switch mode).
@@ -95,6 +98,7 @@ impl Figure {
             Self::HomeP99 => "home p99 ms",
             Self::BouncedP99 => "bounced p99 ms",
             Self::RoomUsed => "room used",
+            Self::Taken => "taken s",
             Self::FirstSpill => "first spill s",
             Self::Switched => "switched s",
             Self::MeanSwitched => "mean switched s",
@@ -116,7 +120,7 @@ impl Figure {
             | Self::MeanSwitched
             | Self::LastSwitched
             | Self::SwitchSpread => 1,
-            Self::Settle | Self::FirstSpill | Self::Switched => 2,
+            Self::Settle | Self::Taken | Self::FirstSpill | Self::Switched => 2,
             _ => 3,
         }
     }
@@ -142,7 +146,7 @@ impl Figure {
             _ => f64::NAN,
         };
         match self {
-            Self::Load => limit(scenario).map_or(f64::NAN, |limit| rate(0) / limit),
+            Self::Load => limit(scenario, 0).map_or(f64::NAN, |limit| rate(0) / limit),
             Self::Utilisation => utilisation(scenario, outcome),
             Self::Settle => settle(scenario, m),
             Self::Excess => m.excess().unwrap_or(f64::NAN),
@@ -162,6 +166,7 @@ impl Figure {
             Self::HomeP99 => p99(&m.latency.home),
             Self::BouncedP99 => p99(&m.latency.bounced),
             Self::RoomUsed => room_used(scenario, rate(1)),
+            Self::Taken => taken(scenario, m).unwrap_or(f64::NAN),
             Self::FirstSpill => first_spill(scenario, m),
             Self::Switched => {
                 let step = scenario.step.unwrap_or(f64::NAN);
@@ -188,27 +193,33 @@ fn ratio(of: u64, all: u64) -> f64 {
     }
 }
 
-/// C, requests a second.
-fn limit(scenario: &Scenario) -> Option<f64> {
-    let home = scenario.clusters.first()?;
-    home.limit.as_ref()?.per_second(home.endpoints)
+/// What a cluster may serve, requests a second.
+fn limit(scenario: &Scenario, cluster: usize) -> Option<f64> {
+    let cluster = scenario.clusters.get(cluster)?;
+    cluster.limit.as_ref()?.per_second(cluster.endpoints)
+}
+
+/// What the callers whose home it is want of a cluster, requests a second.
+fn own_demand(scenario: &Scenario, cluster: usize, time: f64) -> f64 {
+    let own = scenario.callers.iter();
+    own.filter(|callers| callers.ladder.first() == Some(&cluster))
+        .map(|callers| callers.demand.at(time).0)
+        .sum()
+}
+
+/// How many bins are looked at together at a limit: .4 s or 200/C.
+fn window(limit: f64) -> usize {
+    ((200.0 / limit).max(0.4) / BIN).round() as usize
 }
 
 fn utilisation(scenario: &Scenario, outcome: &Outcome) -> f64 {
-    let Some(limit) = limit(scenario) else {
+    let Some(limit) = limit(scenario, 0) else {
         return f64::NAN;
-    };
-    let own = || {
-        scenario
-            .callers
-            .iter()
-            .filter(|c| c.ladder.first() == Some(&0))
     };
     let mut wanted = 0.0;
     let mut time = scenario.from;
     while time < scenario.length {
-        let demand: f64 = own().map(|callers| callers.demand.at(time).0).sum();
-        wanted += demand.min(limit) * BIN;
+        wanted += own_demand(scenario, 0, time).min(limit) * BIN;
         time += BIN;
     }
     let served = outcome.measured.served.first().copied().unwrap_or_default();
@@ -217,16 +228,26 @@ fn utilisation(scenario: &Scenario, outcome: &Outcome) -> f64 {
 
 /// Of what the second cluster's limit leaves beside the demand of its own callers.
 fn room_used(scenario: &Scenario, served: f64) -> f64 {
-    let own = scenario
-        .callers
-        .iter()
-        .filter(|c| c.ladder.first() == Some(&1));
-    let own: f64 = own.map(|callers| callers.demand.at(scenario.from).0).sum();
-    let limit = scenario.clusters.get(1).and_then(|second| {
-        let limit = second.limit.as_ref()?;
-        limit.per_second(second.endpoints)
-    });
-    limit.map_or(f64::NAN, |limit| (served - own) / (limit - own))
+    let own = own_demand(scenario, 1, scenario.from);
+    limit(scenario, 1).map_or(f64::NAN, |limit| (served - own) / (limit - own))
+}
+
+fn taken(scenario: &Scenario, m: &Measured) -> Option<f64> {
+    let step = scenario.step?;
+    let of = |cluster| {
+        Some((
+            own_demand(scenario, cluster, step),
+            limit(scenario, cluster)?,
+        ))
+    };
+    let ((demand, limit), (own, second)) = (of(0)?, of(1)?);
+    let wanted = own + 0.85 * (demand - limit).min(second - own);
+    let bins = window(limit);
+    let first = (step / BIN).round() as usize;
+    let mut windows = m.series.served.get(1)?.windows(bins).skip(first);
+    let rate = |served: &[u32]| f64::from(served.iter().sum::<u32>()) / (bins as f64 * BIN);
+    let at = windows.position(|served| rate(served) >= wanted)?;
+    Some(at as f64 * BIN)
 }
 
 fn first_spill(scenario: &Scenario, m: &Measured) -> f64 {
@@ -254,12 +275,11 @@ fn jain(m: &Measured) -> f64 {
 /// The beginning of the first window from which on all are good.
 fn settle(scenario: &Scenario, m: &Measured) -> f64 {
     let (Some(limit), Some(step), Some(home)) =
-        (limit(scenario), scenario.step, m.series.served.first())
+        (limit(scenario, 0), scenario.step, m.series.served.first())
     else {
         return f64::NAN;
     };
-    let window = (200.0 / limit).max(0.4);
-    let bins = (window / BIN).round() as usize;
+    let bins = window(limit);
     let first = (step / BIN).round() as usize;
     let most = limit * bins as f64 * BIN;
     let windows = home.windows(bins).zip(m.series.offered.windows(bins));

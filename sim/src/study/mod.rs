@@ -7,7 +7,7 @@
 mod bursts;
 mod rules;
 mod schemes;
-mod sharing;
+mod switching;
 
 use hdrhistogram::CreationError;
 
@@ -121,9 +121,9 @@ pub fn table(name: &str, seeds: Seeds) -> Result<Option<Table>, CreationError> {
         "credit" => claims(rules::credit(seeds)?),
         "concurrency" => claims(rules::concurrency(seeds)?),
         "gateway" => claims(rules::gateway(seeds)?),
-        "switch" => claims(rules::switch(seeds)?),
-        "sharing" => sharing::table(seeds)?,
-        "lies" => claims(sharing::lies(seeds)?),
+        "switch" => claims(switching::alone(seeds)?),
+        "sharing" => switching::table(seeds)?,
+        "lies" => claims(switching::lies(seeds)?),
         "bursts" => bursts::table(seeds)?,
         "suite" => suite_table(seeds)?,
         _ => return Ok(None),

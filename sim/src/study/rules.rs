@@ -1,9 +1,6 @@
 //! The rules, one by one.
 
 use hdrhistogram::CreationError;
-use spillway_core::config::Mode;
-use spillway_core::rate::{Rate, Unit};
-use spillway_core::switch::Limits;
 
 use super::{Row, Seeds, Spread, rows};
 use crate::Demand;
@@ -128,8 +125,22 @@ fn ring(limit: u32, demands: &[f64]) -> Scenario {
     }
 }
 
+/// The second of three clusters becomes free while the third has taken what the first could not.
+fn becomes_free(limit: u32) -> Scenario {
+    let mut scenario = ring(limit, &[2.0, 1.0, 0.0]);
+    let step = scenario.from;
+    let own = f64::from(limit);
+    for second in scenario.callers.iter_mut().skip(1).take(1) {
+        second.demand = Demand::Steps(vec![(0.0, own), (step, 0.2 * own)]);
+    }
+    scenario.step = Some(step);
+    scenario
+}
+
 pub(super) fn classes(seeds: Seeds) -> Rows {
-    use Figure::{Attempts, Failed, ForcedAway, Kept, KeptBySecond, Load, Rho, RoomUsed, Second};
+    use Figure::{
+        Attempts, Failed, ForcedAway, Kept, KeptBySecond, Load, Rho, RoomUsed, Second, Taken,
+    };
     let mut all = Vec::new();
     let mut add = |name: &str, scenario: &Scenario, figures: &[(Figure, &str)]| {
         for figure in figures {
@@ -156,8 +167,14 @@ pub(super) fn classes(seeds: Seeds) -> Rows {
             &figures,
         )?;
         let said = if c == 15 { ".07" } else { ".02–.03" };
-        let figures = [(Load, ""), (ForcedAway, said)];
-        add(&name("five at 2 C"), &ring(c, &[2.0; 5]), &figures)?;
+        for demand in [0.8, 1.2, 2.0, 5.0] {
+            let said = if demand > 1.5 { said } else { "" };
+            let name = name(&format!("five at {demand} C"));
+            let figures = [(Load, ""), (ForcedAway, said)];
+            add(&name, &ring(c, &[demand; 5]), &figures)?;
+        }
+        let name = name("A at 2 C, B goes from 1 to .2 C, a third cluster has room");
+        add(&name, &becomes_free(c), &[(Taken, "2–4")])?;
     }
     for (a, b) in [(0.8, 0.8), (1.2, 0.5), (2.0, 0.8), (5.0, 0.8)] {
         let name = format!("C = 1000/s: A at {a} C, B at {b} C");
@@ -222,6 +239,11 @@ pub(super) fn concurrency(seeds: Seeds) -> Rows {
         length: 20.0,
         ..scenario.clone()
     };
+    let soon = Scenario {
+        from: 10.5,
+        length: 11.5,
+        ..scenario.clone()
+    };
     let back = Scenario {
         from: 21.0,
         length: 26.0,
@@ -249,6 +271,12 @@ pub(super) fn concurrency(seeds: Seeds) -> Rows {
             (Figure::Bounces, ".3"),
             (Figure::Failed, ""),
         ],
+    )?);
+    all.extend(rows(
+        seeds,
+        "the second that begins .5 s after it slowed: ideal 200/s",
+        &soon,
+        [(Figure::First, "≤ 200")],
     )?);
     all.extend(rows(
         seeds,
@@ -287,51 +315,6 @@ pub(super) fn gateway(seeds: Seeds) -> Rows {
             let name = format!("{callers} callers, {connections} connections a thread{how}");
             all.extend(rows(seeds, &name, &scenario, [(Figure::RoomUsed, said)])?);
         }
-    }
-    Ok(all)
-}
-
-/// A caller that is alone, of one thread.
-fn alone(demand: Demand) -> Scenario {
-    let second = |rate| Rate::new(rate, Unit::Second);
-    let limits = second(15).zip(second(10));
-    let limits = limits.and_then(|(enter, leave)| Limits::new(enter, leave));
-    let mut callers = Callers::new(1, demand, &[0, 1]);
-    callers.threads = 2;
-    Scenario {
-        mode: limits.map_or(Mode::Spill, Mode::Switch),
-        ..Scenario::new(
-            vec![Cluster::new(2, None), Cluster::new(2, None)],
-            vec![callers],
-        )
-    }
-}
-
-pub(super) fn switch(seeds: Seeds) -> Rows {
-    let mut all = Vec::new();
-    for (from, to, said) in [(5.0, 20.0, "2.9"), (5.0, 75.0, ".26"), (20.0, 5.0, "2.9")] {
-        let scenario = Scenario {
-            step: Some(60.0),
-            length: 120.0,
-            from: 60.0,
-            ..alone(Demand::Steps(vec![(0.0, from), (60.0, to)]))
-        };
-        let name = format!("one caller, from {from} to {to}/s");
-        all.extend(rows(seeds, &name, &scenario, [(Figure::Switched, said)])?);
-    }
-    for rate in [8.0, 10.0, 12.5, 15.0, 17.0] {
-        let scenario = Scenario {
-            from: 60.0,
-            length: 3_660.0,
-            ..alone(Demand::Constant(rate))
-        };
-        let said = if (10.0..=15.0).contains(&rate) {
-            "0–6"
-        } else {
-            ""
-        };
-        let name = format!("one caller at {rate}/s");
-        all.extend(rows(seeds, &name, &scenario, [(Figure::Changes, said)])?);
     }
     Ok(all)
 }

@@ -1,27 +1,79 @@
-//! Switch mode where callers share the limits, and what lies can do to it.
+//! Switch mode: a caller that is alone, callers that share the limits, and what lies can do to them.
 
 use hdrhistogram::CreationError;
+use spillway_core::config::Mode;
+use spillway_core::rate::{Rate, Unit};
+use spillway_core::switch;
 
 use super::{Row, Seeds, rows};
 use crate::figures::Figure::{
     Changes, Failed, Kept, LastSwitched, MeanSwitched, SwitchSpread, Switched,
 };
-use crate::scenario::{Change, Claim, Scenario};
+use crate::scenario::{Change, Claim, Cluster, Scenario};
 use crate::suite::switching::{claims, shared, shared_step, with_liar};
 use crate::table::Table;
 use crate::{Callers, Demand};
 
+/// A caller that is alone.
+fn one_caller(demand: Demand) -> Scenario {
+    let second = |rate| Rate::new(rate, Unit::Second);
+    let limits = second(15).zip(second(10));
+    let limits = limits.and_then(|(enter, leave)| switch::Limits::new(enter, leave));
+    let mut callers = Callers::new(1, demand, &[0, 1]);
+    callers.threads = 2;
+    Scenario {
+        mode: limits.map_or(Mode::Spill, Mode::Switch),
+        ..Scenario::new(
+            vec![Cluster::new(2, None), Cluster::new(2, None)],
+            vec![callers],
+        )
+    }
+}
+
+/// One caller: steps of its rate, and hours between and outside the limits.
+pub(super) fn alone(seeds: Seeds) -> Result<Vec<Row>, CreationError> {
+    let mut all = Vec::new();
+    for (from, to, said) in [(5.0, 20.0, "2.9"), (5.0, 75.0, ".26"), (20.0, 5.0, "2.9")] {
+        let scenario = Scenario {
+            step: Some(60.0),
+            length: 120.0,
+            from: 60.0,
+            ..one_caller(Demand::Steps(vec![(0.0, from), (60.0, to)]))
+        };
+        let name = format!("one caller, from {from} to {to}/s");
+        all.extend(rows(seeds, &name, &scenario, [(Switched, said)])?);
+    }
+    for rate in [8.0, 10.0, 12.5, 15.0, 17.0] {
+        let scenario = Scenario {
+            from: 60.0,
+            length: 3_660.0,
+            ..one_caller(Demand::Constant(rate))
+        };
+        let said = if (10.0..=15.0).contains(&rate) {
+            "0–6"
+        } else {
+            ""
+        };
+        let name = format!("one caller at {rate}/s");
+        all.extend(rows(seeds, &name, &scenario, [(Changes, said)])?);
+    }
+    Ok(all)
+}
+
 /// Callers and endpoints of a home; what the studies had of leaving, returning, and changes an hour.
-const HOMES: [(u32, usize, usize, [&str; 3]); 10] = [
+const HOMES: [(u32, usize, usize, [&str; 3]); 13] = [
     (15, 1, 1, ["3.8", "5.5", "0–8"]),
     (15, 1, 10, ["", "", "0–8"]),
     (15, 5, 1, ["", "", "0–8"]),
     (15, 5, 4, ["5.7", "11.5", "0–8"]),
+    (15, 12, 4, ["", "", "0–8"]),
     (15, 20, 4, ["", "", "0–8"]),
     (15, 50, 1, ["", "", "0–8"]),
     (15, 50, 10, ["16", "38", "0–8"]),
+    (60, 12, 4, ["", "", "0–8"]),
     (1_500, 1, 1, ["4.1–4.3", "4.1–6.7", "0–8"]),
     (1_500, 5, 4, ["4.1–4.3", "4.1–6.7", "0–8"]),
+    (1_500, 12, 4, ["4.1–4.3", "4.1–6.7", "0–8"]),
     (1_500, 50, 10, ["4.1–4.3", "4.1–6.7", "0–8"]),
 ];
 
@@ -83,9 +135,13 @@ pub(super) fn table(seeds: Seeds) -> Result<Table, CreationError> {
     Ok(table)
 }
 
-/// Five callers and four endpoints, or fifty and ten, for ten minutes.
+/// The usual callers and endpoints at such a limit, for ten minutes, or three at a high rate.
 fn honest(enter: u32, demand: f64) -> Scenario {
-    let (callers, endpoints) = if enter > 100 { (50, 10) } else { (5, 4) };
+    let (callers, endpoints) = match enter {
+        ..60 => (5, 4),
+        60..100 => (12, 4),
+        _ => (50, 10),
+    };
     Scenario {
         length: if enter > 100 { 180.0 } else { 660.0 },
         ..shared(enter, callers, endpoints, Demand::Constant(demand))
@@ -102,6 +158,9 @@ pub(super) fn lies(seeds: Seeds) -> Result<Vec<Row>, CreationError> {
         (15, 12.5, "66–96"),
         (15, 20.0, ""),
         (15, 30.0, "0"),
+        (60, 20.0, ""),
+        (60, 50.0, ""),
+        (60, 80.0, ""),
         (1_500, 800.0, "0"),
         (1_500, 1_250.0, "at most 10 · (4 + a minute)"),
         (1_500, 2_000.0, "0"),
