@@ -1,7 +1,7 @@
 //! Switch mode: who has left stays away between the limits, whatever is changed around it.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use spillway_e2e::artefacts;

@@ -28,8 +28,10 @@ const CONTESTED: u64 = 60 * SECOND;
 const CONTESTED_AT_ONCE: u64 = 4;
 
 /// The last while, in time constants of the demand: long enough that chance does not reach from one
-/// end of the limits to the other.
+/// end of the limits to the other …
 const WHILE: u64 = 6;
+/// … and at least this, ns: where time constants are short, the lumps of switched callers are not.
+const LEAST_WHILE: u64 = 10 * SECOND;
 
 /// The shared record of one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Totals {
             let rate = micro_rate(core::mem::take(&mut self.pending), dt);
             let tau = tau(limits);
             self.demand = decay(self.demand, rate, exp_neg(dt, tau));
-            self.usual = decay(self.usual, rate, exp_neg(dt, tau.saturating_mul(WHILE)));
+            let a_while = tau.saturating_mul(WHILE).max(LEAST_WHILE);
+            self.usual = decay(self.usual, rate, exp_neg(dt, a_while));
             self.folded = now;
         }
         for epoch in seen.newest.into_iter().flatten() {

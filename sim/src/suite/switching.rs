@@ -179,6 +179,19 @@ fn lies() -> Vec<Case> {
             &[(Changes, 0.0, 0.0), (Away, 1.0, 1.0), (Kept, 0.0, 0.2)],
         ),
         Case::new(
+            "liar-above-many",
+            "the same with fifty callers and ten endpoints that share 1,500/s, at 2,000/s",
+            with_liar(
+                Scenario {
+                    length: 120.0,
+                    ..shared(1_500, 50, 10, Demand::Constant(2_000.0))
+                },
+                1.0,
+                next(),
+            ),
+            &[(Changes, 0.0, 120.0), (Away, 1.0, 1.0), (Kept, 0.0, 0.1)],
+        ),
+        Case::new(
             "liar-between",
             "the same at 12.5/s, where both states are right: four endpoints follow at most 4 · (4 + 10) epochs in ten minutes",
             with_liar(usual(12.5), 1.0, next()),
