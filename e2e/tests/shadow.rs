@@ -32,7 +32,12 @@ fn without_routes() -> Service {
 
 /// Headers but those that Envoy and the application make anew for each message.
 fn kept(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    const OWN: [&str; 3] = ["x-request-id", "date", "x-envoy-upstream-service-time"];
+    const OWN: [&str; 4] = [
+        "x-request-id",
+        "date",
+        "x-envoy-upstream-service-time",
+        "x-arrived",
+    ];
     let mut kept: Vec<_> = headers
         .iter()
         .filter(|(name, _)| !OWN.contains(&name.as_str()))
