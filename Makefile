@@ -146,8 +146,8 @@ test-plan: ## Tests the planner; SPILLWAY_UPDATE=1 writes the golden outputs ane
 	@$(SETUP) build
 	tools/cargo-test spillway-plan
 
-test-cli: ## Tests the command `spillway`; SPILLWAY_UPDATE=1 writes its snapshots and its reference anew
-	@$(SETUP) cc clusters helm registry skopeo tmux
+test-cli: wasm-build ## Tests the command `spillway`; SPILLWAY_UPDATE=1 writes its snapshots and its reference anew
+	@$(SETUP) cc clusters helm registry envoy prometheus skopeo tmux shells
 	INSTA_UPDATE=$(if $(SPILLWAY_UPDATE),always,no) tools/cargo-test spillway-cli
 
 test-chart: images ## Tests the Helm charts and the controller's image; SPILLWAY_UPDATE=1 writes the golden outputs anew

@@ -7,6 +7,7 @@ use crate::check::Check;
 use crate::completion::Completion;
 use crate::connection::Connection;
 use crate::diff::Diff;
+use crate::flight::TestFlight;
 use crate::install::{Install, Uninstall, Upgrade};
 use crate::policies::{Force, Shadow, Unforce};
 use crate::push::Push;
@@ -24,7 +25,17 @@ use crate::why::Why;
     version,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  # Every mistake of a policy, with its line; no cluster is needed
+  spillway validate policy.yaml
+
+  # How everything is
+  spillway status
+
+  # Every subcommand has examples
+  spillway attach --help"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -54,5 +65,6 @@ pub(crate) enum Command {
     Force(Force),
     Unforce(Unforce),
     Shadow(Shadow),
+    TestFlight(TestFlight),
     Completion(Completion),
 }

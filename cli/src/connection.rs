@@ -106,6 +106,12 @@ impl Connection {
         self.kubeconfig.as_deref()
     }
 
+    /// Whether the kubeconfig has a context of this name.
+    pub(crate) fn has_context(&self, name: &str) -> bool {
+        let kubeconfig = self.read().unwrap_or_default();
+        kubeconfig.contexts.iter().any(|it| it.name == name)
+    }
+
     fn read(&self) -> Result<Kubeconfig, Failure> {
         let read = match &self.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),

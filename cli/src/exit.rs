@@ -88,6 +88,11 @@ impl Failure {
         Self::new(Exit::BadInput, message, advice)
     }
 
+    /// What went wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it.
     #[must_use]
     pub fn tell(&self) -> Exit {

@@ -15,6 +15,7 @@ mod connection;
 mod contexts;
 mod diff;
 pub mod exit;
+mod flight;
 mod input;
 mod install;
 mod objects;
@@ -23,9 +24,12 @@ mod planned;
 mod policies;
 mod progress;
 mod push;
+mod rates;
+mod reach;
 pub mod reference;
 mod render;
 mod rotate;
+mod screen;
 mod sidecars;
 mod simulate;
 mod status;
@@ -88,7 +92,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Check(check) => check::run(&check, connection),
         Command::Validate(validate) => validate::run(&validate),
         Command::Render(render) => render::run(&render),
-        Command::Diff(diff) => diff::run(&diff),
+        Command::Diff(diff) => diff::run(&diff, connection),
         Command::Simulate(simulate) => simulate::run(&simulate),
         Command::Why(why) => why::run(&why),
         Command::Push(push) => push::run(&push),
@@ -99,6 +103,7 @@ fn run(arguments: Arguments) -> Result<Exit, Failure> {
         Command::Force(force) => policies::force(&force, connection),
         Command::Unforce(unforce) => policies::unforce(&unforce, connection),
         Command::Shadow(shadow) => policies::shadow(&shadow, connection),
+        Command::TestFlight(flight) => flight::run(&flight, connection),
         Command::Completion(completion) => completion::run(&completion),
     }
 }

@@ -10,7 +10,7 @@ use spillway_plan::conditions::{Status, Type};
 use spillway_plan::settings::Tokens;
 use spillway_plan::{Input, Plan};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::{FINE, WRONG};
 use crate::{input, validate};
 
@@ -24,7 +24,7 @@ pub(crate) struct Sources {
 
     /// A file with the mesh's token, or two with a comma between them: 8 to 64 of A-Z a-z 0-9 _ -
     #[arg(long, env = "SPILLWAY_TOKENS", value_name = "FILE")]
-    tokens: PathBuf,
+    tokens: Option<PathBuf>,
 
     #[command(flatten)]
     mesh: MeshSettings,
@@ -75,36 +75,91 @@ impl Sources {
     /// # Errors
     /// When something cannot be read, or is not written as it should be.
     pub(crate) fn plan(&self) -> Result<Planned, Failure> {
-        let report = validate::check(&input::read(&self.files)?)?;
-        if !report.mistakes.is_empty() {
-            return Err(report.refuse());
-        }
-        let place = || format!("--tokens {}", self.tokens.display());
-        let tokens = input::file(self.tokens.clone())?.text;
-        let tokens: Tokens = tokens.parse().map_err(|error| {
-            let message = format!("{}: {error}", place());
-            Failure::bad_input(
-                message,
-                "The Secret spillway-tokens of the hub has the mesh's.",
+        self.check()?;
+        let tokens = self.tokens()?.ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                "no file with the mesh's tokens is named",
+                "Name one by --tokens, or by SPILLWAY_TOKENS.",
             )
         })?;
+        Ok(Planned::from(self.input(tokens)?))
+    }
+
+    /// The tokens, where a file with them is named.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn tokens(&self) -> Result<Option<Tokens>, Failure> {
+        let Some(path) = &self.tokens else {
+            return Ok(None);
+        };
+        let text = input::file(path.clone())?.text;
+        tokens(&text, &format!("--tokens {}", path.display())).map(Some)
+    }
+
+    /// Nothing is written wrongly.
+    ///
+    /// # Errors
+    /// What is.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let report = validate::check(&input::read(&self.files)?)?;
+        if report.mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(report.refuse())
+        }
+    }
+
+    /// What is in the files.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn input(&self, tokens: Tokens) -> Result<Input, Failure> {
         let paths = self.files.iter().map(PathBuf::as_path);
         let input = source::read(paths.collect::<Vec<&Path>>(), self.mesh.with(tokens));
-        let input = input.map_err(|error| {
+        input.map_err(|error| {
             let advice = "Write them as `kubectl get -o yaml` prints them.";
             Failure::bad_input(
                 format!("what is in clusters cannot be read:\n{error}"),
                 advice,
             )
-        })?;
+        })
+    }
+}
+
+/// Tokens of a place, as text.
+///
+/// # Errors
+/// When they are none.
+pub(crate) fn tokens(text: &str, place: &str) -> Result<Tokens, Failure> {
+    text.parse().map_err(|error| {
+        Failure::bad_input(
+            format!("{place}: {error}"),
+            "The Secret spillway-tokens of the hub has the mesh's.",
+        )
+    })
+}
+
+impl From<Input> for Planned {
+    fn from(input: Input) -> Self {
         let plan = spillway_plan::plan(&input);
-        Ok(Planned { input, plan })
+        Self { input, plan }
     }
 }
 
 impl Planned {
-    /// What is to be told.
+    /// What is to be told of a plan from files.
     pub(crate) fn told(&self) -> Told {
+        self.told_with(|name| {
+            format!(
+                "was not seen: write its namespaces, services and EndpointSlices into a folder clusters/{name}"
+            )
+        })
+    }
+
+    /// What is to be told, with words about a cluster that was not seen.
+    pub(crate) fn told_with(&self, unseen_words: impl Fn(&str) -> String) -> Told {
         let policies = self.plan.policies.iter().map(|(name, report)| {
             let notable = report.conditions.iter();
             let notable = notable.filter(|condition| {
@@ -135,9 +190,7 @@ impl Planned {
             .filter(|it| it.observed.is_none());
         let unseen = unseen.filter_map(|cluster| {
             let name = cluster.resource.metadata.name.clone()?;
-            let problem = format!(
-                "was not seen: write its namespaces, services and EndpointSlices into a folder clusters/{name}"
-            );
+            let problem = unseen_words(&name);
             Some((name, problem))
         });
         let clusters = problems.chain(unseen);

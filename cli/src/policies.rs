@@ -178,7 +178,7 @@ pub(crate) fn missing(hub: &Cluster, doing: &str, error: &kube::Error) -> Failur
 }
 
 /// A whole number above zero and its unit.
-fn time(text: &str) -> Result<SignedDuration, &'static str> {
+pub(crate) fn time(text: &str) -> Result<SignedDuration, &'static str> {
     const FORM: &str = "write a whole number above 0 and s, m or h, such as 10m";
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds = match text.get(digits.len()..).unwrap_or_default() {

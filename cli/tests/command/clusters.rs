@@ -22,17 +22,18 @@ use spillway_controller::settings::Settings;
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::live::{counted, differences, watched};
 use crate::run::{WITH_CLUSTERS, folder, said, spillway};
 
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
-const NAMESPACES: &str = "
+pub(crate) const NAMESPACES: &str = "
 {apiVersion: v1, kind: Namespace, metadata: {name: spillway-system}}
 ---
 {apiVersion: v1, kind: Namespace, metadata: {name: default, labels: {istio-injection: enabled}}}
 ";
 
-const SERVICE: &str = "
+pub(crate) const SERVICE: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: worker, namespace: default}
@@ -71,32 +72,18 @@ impl World {
             folder,
             programs: None,
         };
-        let mut kubeconfig: Value =
-            serde_json::from_str(&world.kubeconfig("hub", User::admin())).unwrap();
-        let others = [
-            ("burst", world.kubeconfig("burst", User::admin())),
-            (
-                "nobody",
-                world
-                    .kubeconfig("hub", User::named("nobody"))
-                    .replace("\"hub\"", "\"nobody\""),
-            ),
-            (
-                "away",
-                world
-                    .kubeconfig("hub", User::admin())
-                    .replace("\"hub\"", "\"away\"")
-                    .replace(world.cluster("hub").url(), "https://127.0.0.1:9"),
-            ),
+        let kubeconfigs = [
+            world.kubeconfig("hub", User::admin()),
+            world.kubeconfig("burst", User::admin()),
+            world
+                .kubeconfig("hub", User::named("nobody"))
+                .replace("\"hub\"", "\"nobody\""),
+            world
+                .kubeconfig("hub", User::admin())
+                .replace("\"hub\"", "\"away\"")
+                .replace(world.cluster("hub").url(), "https://127.0.0.1:9"),
         ];
-        for (_, other) in others {
-            let other: Value = serde_json::from_str(&other).unwrap();
-            for list in ["clusters", "users", "contexts"] {
-                let more = other[list].as_array().unwrap().clone();
-                kubeconfig[list].as_array_mut().unwrap().extend(more);
-            }
-        }
-        fs::write(world.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+        fs::write(world.path().join("kubeconfig"), join(&kubeconfigs)).unwrap();
         world.cluster("hub").apply(NAMESPACES).await.unwrap();
         let burst = world.cluster("burst");
         burst.apply(NAMESPACES).await.unwrap();
@@ -164,20 +151,45 @@ impl World {
         image: &str,
         registry: &str,
     ) -> AbortOnDropHandle<anyhow::Result<()>> {
-        let settings = Settings::parse_from([
-            "spillway-controller",
-            &format!("--kubeconfig={}", self.path().join("hub").display()),
-            &format!("--image={image}"),
-            &format!("--insecure-registries={registry}"),
-            "--listen=127.0.0.1:0",
-            "--admin=127.0.0.1:0",
-        ]);
-        fs::write(self.path().join("hub"), self.kubeconfig("hub", identity)).unwrap();
-        let (_, level) = log_to(std::io::sink, Format::Json, "off").unwrap();
-        AbortOnDropHandle::new(tokio::spawn(
-            async move { run::control(&settings, level).await },
-        ))
+        let hub = self.path().join("hub");
+        fs::write(&hub, self.kubeconfig("hub", identity)).unwrap();
+        control(&hub, image, registry)
     }
+}
+
+/// Starts a controller in this process.
+pub(crate) fn control(
+    hub: &Path,
+    image: &str,
+    registry: &str,
+) -> AbortOnDropHandle<anyhow::Result<()>> {
+    let settings = Settings::parse_from([
+        "spillway-controller",
+        &format!("--kubeconfig={}", hub.display()),
+        &format!("--image={image}"),
+        &format!("--insecure-registries={registry}"),
+        "--listen=127.0.0.1:0",
+        "--admin=127.0.0.1:0",
+    ]);
+    let (_, level) = log_to(std::io::sink, Format::Json, "off").unwrap();
+    AbortOnDropHandle::new(tokio::spawn(
+        async move { run::control(&settings, level).await },
+    ))
+}
+
+/// One kubeconfig of several; the context of the first is the current one.
+pub(crate) fn join(kubeconfigs: &[String]) -> String {
+    let mut all = kubeconfigs
+        .iter()
+        .map(|it| serde_json::from_str::<Value>(it).unwrap());
+    let mut joined = all.next().unwrap();
+    for other in all {
+        for list in ["clusters", "users", "contexts"] {
+            let more = other[list].as_array().unwrap().clone();
+            joined[list].as_array_mut().unwrap().extend(more);
+        }
+    }
+    joined.to_string()
 }
 
 /// Times are when the test runs.
@@ -276,6 +288,10 @@ async fn a_cluster_is_attached_looked_at_and_detached() {
         assert!(began.elapsed() < Duration::from_secs(60), "{said}");
         tokio::time::sleep(LOOK).await;
     }
+    differences(&world, &policy(), &image).await;
+    watched(&world).await;
+    counted(&world).await;
+
     for name in WITH_CLUSTERS.iter().filter(|name| **name != "detach") {
         let command = spillway_cli::command(None);
         let examples = reference::examples(command.find_subcommand(name).unwrap());

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use insta::assert_snapshot;
 use spillway_cli::reference;
 use spillway_clusters::registry::Registry;
 
 use crate::run::{
-    BURST, CLUSTERS, IMAGE, POLICY, PRIMARY, WITH_CLUSTERS, WITH_HELM, folder, run, said, spillway,
+    BURST, CLUSTERS, FLIGHT, IMAGE, POLICY, PRIMARY, WITH_CLUSTERS, WITH_HELM, folder, run, said,
+    spillway,
 };
 
 #[test]
@@ -40,7 +40,7 @@ async fn every_example_runs() {
     let command = spillway_cli::command(None);
     let apart = |command: &&clap::Command| {
         let name = command.get_name();
-        !WITH_CLUSTERS.contains(&name) && !WITH_HELM.contains(&name)
+        !WITH_CLUSTERS.contains(&name) && !WITH_HELM.contains(&name) && name != FLIGHT
     };
     for command in command.get_subcommands().filter(apart) {
         let examples = reference::examples(command);
@@ -49,7 +49,8 @@ async fn every_example_runs() {
             "{} has no example",
             command.get_name()
         );
-        for example in examples {
+        // What clusters are compared with is tried where there are some.
+        for example in examples.iter().filter(|it| !it.ends_with("--live")) {
             let example = example.replace("127.0.0.1:5000", registry.address());
             let words: Vec<&str> = example.split(' ').skip(1).collect();
             assert_eq!(words[0], command.get_name(), "{example}");
@@ -61,6 +62,12 @@ async fn every_example_runs() {
             assert!(output.status.success(), "{example}: {}", said(&output));
             assert!(!output.stdout.is_empty(), "{example} says nothing");
         }
+    }
+    let of_all = reference::examples(&command).into_iter();
+    for example in of_all.filter(|it| !WITH_CLUSTERS.iter().any(|name| it.ends_with(name))) {
+        let words: Vec<&str> = example.split(' ').skip(1).collect();
+        let said = run(folder.path(), &words);
+        assert!(said.ends_with("--- status 0\n"), "{example}: {said}");
     }
 }
 
@@ -95,19 +102,6 @@ fn what_is_written_wrongly_has_a_status_of_its_own() {
 }
 
 #[test]
-fn kubectl_finds_it_as_a_plugin() {
-    let folder = folder(&[]);
-    let plugin = folder.path().join("kubectl-spillway");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_spillway"), &plugin).unwrap();
-    let output = Command::new(&plugin).arg("--help").output().unwrap();
-    let said = said(&output);
-    assert!(
-        said.contains("Usage: kubectl spillway [OPTIONS] <COMMAND>"),
-        "{said}"
-    );
-}
-
-#[test]
 fn colours_are_for_terminals() {
     let folder = folder(&[("policy.yaml", POLICY)]);
     let coloured = |name: &str, value: &str| {
@@ -123,9 +117,9 @@ fn colours_are_for_terminals() {
     assert!(!coloured("NO_COLOR", "1"));
 }
 
-/// Each script names every subcommand; bash reads its own.
+/// Each script names every subcommand.
 #[test]
-fn shells_complete_it() {
+fn completion_knows_all() {
     let folder = folder(&[]);
     for shell in ["bash", "zsh", "fish"] {
         let script = run(folder.path(), &["completion", shell]);
@@ -137,10 +131,45 @@ fn shells_complete_it() {
             );
         }
     }
-    let asked = "source <(\"$0\" completion bash); COMP_WORDS=(spillway val); COMP_CWORD=1; \
-                 _spillway spillway val spillway; echo \"${COMPREPLY[@]}\"";
-    let output = Command::new("bash")
-        .args(["-c", asked, env!("CARGO_BIN_EXE_spillway")])
-        .output();
-    assert_eq!(said(&output.unwrap()), "validate\n--- status 0\n");
+}
+
+/// Whatever the form of what is said, and whatever was found.
+#[test]
+fn the_status_does_not_depend_on_the_form() {
+    let folder = folder(&[
+        ("policy.yaml", POLICY),
+        ("wrong.yaml", &POLICY.replace("15/s", "15")),
+        ("mesh/policy.yaml", POLICY),
+        ("mesh/clusters.yaml", CLUSTERS),
+        ("tokens", "mesh-token-1"),
+        ("day.csv", "time,rate\n0,5\n60,75\n120,5\n"),
+    ]);
+    for (words, status) in [
+        ("validate policy.yaml", 0),
+        ("validate wrong.yaml", 1),
+        ("validate nowhere.yaml", 65),
+        ("render mesh --out out --dry-run", 1),
+        ("diff mesh --against out", 1),
+        ("simulate policy.yaml day.csv", 0),
+        ("simulate wrong.yaml day.csv", 65),
+        ("why policy.yaml --rate 75/s", 0),
+        ("status --kubeconfig nowhere", 65),
+        ("test-flight 127.0.0.1:1 --rate 5 --for 1s", 2),
+        ("test-flight worker --rate 50 --for 1h", 64),
+    ] {
+        for form in ["text", "json", "yaml"] {
+            let mut command = spillway(folder.path());
+            command
+                .env("SPILLWAY_IMAGE", IMAGE)
+                .env("SPILLWAY_TOKENS", "tokens");
+            let output = command.args(words.split(' ')).args(["-o", form]).output();
+            let output = output.unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(status),
+                "{words} -o {form}: {}",
+                said(&output)
+            );
+        }
+    }
 }

@@ -9,13 +9,17 @@
 
 mod check;
 mod clusters;
+mod flight;
 mod frame;
 mod install;
+mod live;
 mod planned;
 mod push;
 mod rotate;
 mod run;
+mod shells;
 mod simulate;
+mod start;
 mod terminal;
 mod validate;
 mod why;

@@ -53,7 +53,7 @@ fn a_folder_follows_its_source() {
     let first = run(path, &render);
     let same = run(path, &diff);
     assert!(
-        same.ends_with("0 files to create, 0 to change, 0 to remove\n--- status 0\n"),
+        same.ends_with("0 objects to create, 0 to change, 0 to remove\n--- status 0\n"),
         "{same}"
     );
     let policy = path.join("mesh/policy.yaml");

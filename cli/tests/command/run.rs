@@ -22,6 +22,8 @@ pub(crate) const WITH_CLUSTERS: [&str; 6] =
     ["attach", "status", "force", "unforce", "shadow", "detach"];
 /// Those whose examples need Helm besides.
 pub(crate) const WITH_HELM: [&str; 5] = ["install", "upgrade", "check", "rotate", "uninstall"];
+/// The one whose examples send requests to services.
+pub(crate) const FLIGHT: &str = "test-flight";
 
 /// The command with nothing of its user's.
 pub(crate) fn spillway(folder: &Path) -> Command {

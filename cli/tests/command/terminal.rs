@@ -1,7 +1,13 @@
-//! The command in a terminal.
+//! The command in a terminal, and while it runs.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use spillway_e2e::process::Process;
+use tempfile::TempDir;
 
 use crate::run::said;
 
@@ -9,31 +15,91 @@ use crate::run::said;
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A terminal with the command in it, by a tmux of its own; both end when this is dropped.
+/// The command while it runs, and what it has said so far; it ends when this is dropped.
+pub(crate) struct Running {
+    process: Process,
+    folder: TempDir,
+    read: usize,
+}
+
+impl Running {
+    pub(crate) fn start(words: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let program = Path::new(env!("CARGO_BIN_EXE_spillway"));
+        let process = Process::start(program, &words, &folder.path().join("said")).unwrap();
+        Self {
+            process,
+            folder,
+            read: 0,
+        }
+    }
+
+    /// All that it has said.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap()
+    }
+
+    /// Waits until it says this, after what was waited for before.
+    pub(crate) fn until(&mut self, words: &str) {
+        let began = Instant::now();
+        loop {
+            let said = self.said();
+            if let Some(at) = said[self.read..].find(words) {
+                self.read += at + words.len();
+                return;
+            }
+            assert!(began.elapsed() < DEADLINE, "never {words}:\n{said}");
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Ends it as Ctrl-C does, and gives its status.
+    pub(crate) fn interrupt(&mut self) -> i32 {
+        let pid = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        let began = Instant::now();
+        while self.process.is_running() {
+            assert!(
+                began.elapsed() < DEADLINE,
+                "it does not end:\n{}",
+                self.said()
+            );
+            std::thread::sleep(LOOK);
+        }
+        self.process.exit_code().expect("no signal ended it")
+    }
+}
+
+/// A terminal with a command in it, by a tmux of its own; all of it ends when this is dropped.
 pub(crate) struct Terminal {
-    folder: tempfile::TempDir,
+    // It ends before its folder is removed.
+    _tmux: Process,
+    folder: TempDir,
 }
 
 impl Terminal {
     /// A terminal of a width and height, with a command of the shell.
     pub(crate) fn start(width: u16, height: u16, command: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let words = ["-f", "/dev/null", "-D", "-S", &socket.to_string_lossy()];
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let log = folder.path().join("log");
         let terminal = Self {
-            folder: tempfile::tempdir().unwrap(),
+            _tmux: Process::start(Path::new("tmux"), &words, &log).unwrap(),
+            folder,
         };
+        let began = Instant::now();
+        while !socket.exists() {
+            let log = fs::read_to_string(&log).unwrap();
+            assert!(began.elapsed() < DEADLINE, "tmux does not start: {log}");
+            std::thread::sleep(LOOK);
+        }
         let (width, height) = (width.to_string(), height.to_string());
         // It stays when the command ends, so that what it left can be read.
         let command = format!("{command}; echo \"status $?\"; exec cat");
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            &width,
-            "-y",
-            &height,
-            &command,
-        ]);
+        terminal.tmux(&["new-session", "-d", "-x", &width, "-y", &height, &command]);
         terminal
     }
 
@@ -60,6 +126,23 @@ impl Terminal {
         self.tmux(&["send-keys", key]);
     }
 
+    /// Types a text.
+    pub(crate) fn type_text(&self, text: &str) {
+        self.tmux(&["send-keys", "-l", "--", text]);
+    }
+
+    /// Types a line.
+    pub(crate) fn type_line(&self, text: &str) {
+        self.type_text(text);
+        self.press("Enter");
+    }
+
+    /// Changes its size.
+    pub(crate) fn resize(&self, width: u16, height: u16) {
+        let (width, height) = (width.to_string(), height.to_string());
+        self.tmux(&["resize-window", "-x", &width, "-y", &height]);
+    }
+
     fn tmux(&self, words: &[&str]) -> String {
         let output = self.command().args(words).output().unwrap();
         assert!(output.status.success(), "{words:?}: {}", said(&output));
@@ -73,12 +156,5 @@ impl Terminal {
             .env("TERM", "xterm-256color")
             .env("LC_ALL", "C.UTF-8");
         command
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Its processes end by the hang-up.
-        let _ = self.command().arg("kill-server").output();
     }
 }
