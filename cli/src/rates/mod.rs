@@ -210,10 +210,12 @@ async fn of_cluster(
 }
 
 impl Rates {
-    /// The traffic of a policy; nothing where nobody counted any.
-    pub(crate) fn of(&self, policy: &str, home: Option<&str>) -> Option<Traffic> {
-        let within = exposition::within(policy);
-        let is_it = |it: &&Decision| it.service == policy || it.service == within;
+    /// The traffic of these services, each `NAMESPACE/NAME`; nothing where nobody counted any.
+    pub(crate) fn of(&self, services: &[String], home: Option<&str>) -> Option<Traffic> {
+        let is_it = |it: &&Decision| {
+            let mut names = services.iter();
+            names.any(|name| it.service == *name || it.service == exposition::within(name))
+        };
         let of_policy: Vec<&Decision> = self.decisions.iter().filter(is_it).collect();
         let rate: f64 = of_policy.iter().map(|it| it.rate).sum();
         if of_policy.is_empty() {
@@ -273,21 +275,16 @@ mod tests {
             ("over-limit", "burst", 30.0),
             ("override", "burst", 15.0),
         ]);
+        let worker = ["default/worker".to_owned()];
         for home in [Some("primary"), None] {
-            let traffic = rates.of("default/worker", home).unwrap();
+            let traffic = rates.of(&worker, home).unwrap();
             assert_eq!(
                 (traffic.rate, traffic.reason.as_str()),
                 (60.0, "over-limit")
             );
             assert_eq!(traffic.targets["burst"], 45.0);
         }
-        assert_eq!(
-            rates
-                .of("default/worker", Some("primary"))
-                .unwrap()
-                .home_share,
-            0.25
-        );
-        assert!(rates.of("default/other", None).is_none());
+        assert_eq!(rates.of(&worker, Some("primary")).unwrap().home_share, 0.25);
+        assert!(rates.of(&["default/other".to_owned()], None).is_none());
     }
 }

@@ -15,11 +15,10 @@ use spillway_plan::output::{GENERATION, MANAGED_BY, SPILLWAY};
 
 use super::exposition::{Sample, samples};
 use super::{Decision, Sidecar, State};
+use crate::sidecars::has_proxy;
 
 /// Where sidecars tell their metrics, and those of Spillway only.
 const METRICS: &str = "15090/proxy/stats/prometheus?filter=spillway_";
-/// The container of a sidecar.
-const PROXY: &str = "istio-proxy";
 /// Rates are counted over this time.
 const APART: Duration = Duration::from_secs(2);
 /// So many sidecars of a cluster are asked, and so many at once.
@@ -61,7 +60,7 @@ pub(super) async fn ask(
             .list(&running)
             .await
             .map_err(|error| error.to_string())?;
-        pods.extend(found.items.into_iter().filter(has_sidecar));
+        pods.extend(found.items.into_iter().filter(has_proxy));
         plugins.extend(self::plugins(client, namespace).await?);
     }
     let all = pods.len();
@@ -93,16 +92,6 @@ pub(super) async fn ask(
         }));
     }
     Ok(told)
-}
-
-fn has_sidecar(pod: &Pod) -> bool {
-    let spec = pod.spec.as_ref();
-    let containers = spec.into_iter().flat_map(|spec| {
-        let early = spec.init_containers.iter().flatten();
-        spec.containers.iter().chain(early)
-    });
-    let mut names = containers.map(|container| container.name.as_str());
-    names.any(|name| name == PROXY)
 }
 
 /// The plugins of ours in a namespace.

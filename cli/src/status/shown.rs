@@ -195,14 +195,15 @@ fn policy(policy: &BurstPolicy, rates: &Rates) -> Policy {
         error: it.error.clone(),
     };
     let forced = spec.override_.as_ref();
-    let name = format!(
-        "{}/{}",
-        policy.namespace().unwrap_or_default(),
-        policy.name_any()
-    );
+    let namespace = policy.namespace().unwrap_or_default();
+    let name = format!("{namespace}/{}", policy.name_any());
+    let services = spec.target_refs.iter();
+    let counted: Vec<_> = services
+        .map(|it| format!("{namespace}/{}", it.name))
+        .collect();
     let created = policy.creation_timestamp();
     Policy {
-        traffic: rates.of(&name, spec.home.as_deref()),
+        traffic: rates.of(&counted, spec.home.as_deref()),
         created: created.map(|Time(created)| created.to_string()),
         all: status.conditions.iter().map(said).collect(),
         name,

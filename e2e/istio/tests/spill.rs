@@ -1,6 +1,7 @@
 //! The whole way, with the real parts: a policy on the hub, the controller with the charts' rights,
 //! istiods, agents that pull the image, Envoys that run the filter, requests that spill.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,9 +42,11 @@ fn requests_spill_into_the_other_cluster() -> Result<()> {
         }
         println!("the policy is in force after {:?}", began.elapsed());
 
-        the_command_sees_the_filters(&mesh)?;
+        let kubeconfig = kubeconfig(&mesh)?;
+        the_command_sees_the_filters(&mesh, &kubeconfig)?;
         a_forged_header_does_nothing(&mesh).await?;
         the_limit_holds(&mesh, 200.0, 10).await?;
+        the_command_sees_the_traffic(&mesh, &kubeconfig).await?;
 
         // Proxies go on deciding by what was written last, whoever is away.
         spillway.kill();
@@ -63,9 +66,8 @@ fn requests_spill_into_the_other_cluster() -> Result<()> {
     })
 }
 
-/// `spillway check` asks the proxies through their API servers, and finds the filter in every one
-/// with the configuration that was written last.
-fn the_command_sees_the_filters(mesh: &Mesh) -> Result<()> {
+/// Of a user who may do all in every cluster; its first context is the hub.
+fn kubeconfig(mesh: &Mesh) -> Result<PathBuf> {
     let mut kubeconfig: Value =
         serde_json::from_str(&mesh.cluster(HUB)?.kubeconfig(User::admin())?)?;
     for name in mesh.members() {
@@ -78,9 +80,15 @@ fn the_command_sees_the_filters(mesh: &Mesh) -> Result<()> {
     }
     let path = mesh.folder().join("admin.kubeconfig");
     std::fs::write(&path, kubeconfig.to_string())?;
+    Ok(path)
+}
+
+/// `spillway check` asks the proxies through their API servers, and finds the filter in every one
+/// with the configuration that was written last.
+fn the_command_sees_the_filters(mesh: &Mesh, kubeconfig: &Path) -> Result<()> {
     let output = Command::new(programs::command()?)
         .args(["check", "--kubeconfig"])
-        .arg(&path)
+        .arg(kubeconfig)
         .env_clear()
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -100,6 +108,55 @@ fn the_command_sees_the_filters(mesh: &Mesh) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    Ok(())
+}
+
+/// `spillway status` counts what the proxies decide, where there is no Prometheus, and finds none
+/// of them without the filter.
+async fn the_command_sees_the_traffic(mesh: &Mesh, kubeconfig: &Path) -> Result<()> {
+    mesh.forget();
+    let load = Load::new(10).step(600.0, Duration::from_secs(12));
+    let running = mesh.start_load("shop", load).await?;
+    while mesh.count("burst") < 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut command = Command::new(programs::command()?);
+    command
+        .args(["status", "-o", "json", "--kubeconfig"])
+        .arg(kubeconfig)
+        .env_clear();
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let outcome = running.finish().await?;
+    let of_burst = mesh.count("burst") as f64 / outcome.replies.len() as f64;
+    let told: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    assert_eq!(
+        told.pointer("/sources/0"),
+        Some(&"sidecars".into()),
+        "{told:#}"
+    );
+    for none in ["/sidecars", "/silent", "/cut"] {
+        assert_eq!(
+            told.pointer(none),
+            Some(&Value::Array(Vec::new())),
+            "{told:#}"
+        );
+    }
+    let number = |path| {
+        told.pointer(path)
+            .and_then(Value::as_f64)
+            .context("no traffic")
+    };
+    let rate = number("/policies/0/traffic/rate").with_context(|| format!("{told:#}"))?;
+    let at_home = number("/policies/0/traffic/homeShare")?;
+    println!(
+        "the command tells {rate:.0} of 600/s, {at_home:.2} at home; {of_burst:.2} were served by burst"
+    );
+    assert!((400.0..800.0).contains(&rate), "{told:#}");
+    // What is bounced was sent home first.
+    assert!((at_home + of_burst - 1.0).abs() < 0.2, "{told:#}");
+    let reason = told.pointer("/policies/0/traffic/reason");
+    assert_eq!(reason, Some(&"over-limit".into()), "{told:#}");
     Ok(())
 }
 
