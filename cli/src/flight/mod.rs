@@ -146,6 +146,8 @@ impl TestFlight {
         let mut screen = Screen::below();
         let mut frames = tokio::time::interval(FRAME);
         let mut ends = 0;
+        // It listens all the time: what comes while another branch runs must not be lost.
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
         let begun = std::time::Instant::now();
         loop {
             tokio::select! {
@@ -157,7 +159,8 @@ impl TestFlight {
                     let report = self.report(plan, &running, &tally, &names);
                     screen.draw(&report.view(begun.elapsed()));
                 },
-                _ = tokio::signal::ctrl_c() => {
+                _ = &mut interrupted => {
+                    interrupted.set(tokio::signal::ctrl_c());
                     running.stop();
                     ends += 1;
                     // Who asks twice does not wait for the last answers.

@@ -91,6 +91,8 @@ pub(super) async fn run(status: &Status, connection: &Connection) -> Result<Seen
     };
     let mut lines = Lines::default();
     let mut failed = None;
+    // It listens all the time: what comes while another branch runs must not be lost.
+    let mut interrupted = std::pin::pin!(interrupted());
     loop {
         if let Some(screen) = &mut screen {
             let frame = frame(status, &shown, failed.as_ref());
@@ -145,7 +147,7 @@ pub(super) async fn run(status: &Status, connection: &Connection) -> Result<Seen
                 Ok(found) => (shown, failed) = (found, None),
                 Err(failure) => failed = Some(failure.message().to_owned()),
             },
-            () = interrupted() => return Ok(Seen { shown, is_told, is_met: false }),
+            () = &mut interrupted => return Ok(Seen { shown, is_told, is_met: false }),
         }
     }
 }
