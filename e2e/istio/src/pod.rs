@@ -194,7 +194,7 @@ impl Pod {
         let (namespace, workload) = (&self.namespace, options.workload);
         let settings = format!(
             "{{binaryPath: {}, configPath: ./proxy, discoveryAddress: 'istiod.istio-system.svc:15012', \
-              concurrency: 2, terminationDrainDuration: 1s, \
+              concurrency: 2, drainDuration: 1s, terminationDrainDuration: 1s, \
               proxyBootstrapTemplatePath: {}/envoy_bootstrap.json}}",
             options.envoy,
             istio()
