@@ -110,7 +110,7 @@ lint-layers: ## Checks that the filter's crates never reach an async runtime or 
 
 build-tests: ## Builds the test programs of every crate
 	@$(SETUP) cc
-	cargo test --workspace --no-run
+	tools/cargo-test --workspace
 
 test: ## Runs the linters and all tests, and ends with one line of counts
 	@tools/test
