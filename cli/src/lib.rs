@@ -12,7 +12,6 @@ mod attach;
 mod check;
 mod completion;
 mod connection;
-mod contexts;
 mod diff;
 pub mod exit;
 mod flight;

@@ -7,15 +7,16 @@ use serde::Serialize;
 use spillway_controller::settings::MeshSettings;
 use spillway_controller::target::source;
 use spillway_plan::conditions::{Status, Type};
-use spillway_plan::settings::Tokens;
+use spillway_plan::settings::{Mesh, Tokens};
 use spillway_plan::{Input, Plan};
 
 use crate::exit::{Exit, Failure};
 use crate::output::{FINE, WRONG};
 use crate::{input, validate};
 
-/// What plans are made from.
+/// What plans are made from. Where the image is not named, none of the mesh's settings is.
 #[derive(Debug, Args)]
+#[command(mut_arg("image", |image| image.required(false)))]
 pub(crate) struct Sources {
     /// Policies, fleets and clusters: files, or folders. What is in a cluster stands in
     /// FOLDER/clusters/NAME, as `kubectl get -o yaml` prints it
@@ -27,7 +28,7 @@ pub(crate) struct Sources {
     tokens: Option<PathBuf>,
 
     #[command(flatten)]
-    mesh: MeshSettings,
+    mesh: Option<MeshSettings>,
 }
 
 /// A plan, and what it was made from.
@@ -83,7 +84,19 @@ impl Sources {
                 "Name one by --tokens, or by SPILLWAY_TOKENS.",
             )
         })?;
-        Ok(Planned::from(self.input(tokens)?))
+        let mesh = self.mesh().ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                "the filter's image is not named",
+                "Name it by --image, or by SPILLWAY_IMAGE: `spillway push` prints it.",
+            )
+        })?;
+        Ok(Planned::from(self.input(mesh.with(tokens))?))
+    }
+
+    /// The mesh's settings, where they are named.
+    pub(crate) fn mesh(&self) -> Option<&MeshSettings> {
+        self.mesh.as_ref()
     }
 
     /// The tokens, where a file with them is named.
@@ -115,9 +128,9 @@ impl Sources {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) fn input(&self, tokens: Tokens) -> Result<Input, Failure> {
+    pub(crate) fn input(&self, mesh: Mesh) -> Result<Input, Failure> {
         let paths = self.files.iter().map(PathBuf::as_path);
-        let input = source::read(paths.collect::<Vec<&Path>>(), self.mesh.with(tokens));
+        let input = source::read(paths.collect::<Vec<&Path>>(), mesh);
         input.map_err(|error| {
             let advice = "Write them as `kubectl get -o yaml` prints them.";
             Failure::bad_input(

@@ -34,6 +34,7 @@ mod locks;
 pub mod mesh;
 pub mod policy;
 pub mod process;
+pub mod prometheus;
 pub mod random;
 pub mod rendered;
 mod routes;

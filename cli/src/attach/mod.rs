@@ -23,12 +23,12 @@ pub(crate) use self::account::TOKEN;
 pub(crate) use self::detach::{Detach, run as detach};
 pub(crate) use self::removal::{Removal, selector};
 use crate::connection::{Cluster, Connection};
-use crate::contexts::uid;
 use crate::exit::{Exit, Failure};
 use crate::input;
 use crate::objects;
 use crate::output::{self, FINE};
 use crate::progress::Progress;
+use crate::reach::uid;
 use crate::status::list;
 
 /// How often is looked for what no event tells.

@@ -6,19 +6,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, ListParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
 use spillway_api::MeshCluster;
-use spillway_controller::observe::kinds::Kind;
-use spillway_plan::output::{GENERATION, MANAGED_BY, SPILLWAY};
-use tokio::task::JoinSet;
 
 use super::report::Category;
 use crate::connection::Cluster;
-use crate::objects;
 use crate::output::counted;
-use crate::sidecars::{self, Said};
+use crate::sidecars::exposition::{FETCHES, Sample};
+use crate::sidecars::{self, Lack, Plugin, Teller};
 
 /// Of each plugin so many pods are asked.
 const ASKED: usize = 25;
@@ -28,28 +24,21 @@ const NAMED: usize = 5;
 /// What the proxies of a cluster say, for each plugin of ours.
 pub(super) async fn look(seen: &Cluster, cluster: &MeshCluster) -> Option<Category> {
     let mut category = Category::new(format!("filters in {}", cluster.name_any()));
-    let resource = Kind::WasmPlugin.resource();
-    let like = json!({"apiVersion": resource.api_version, "kind": resource.kind});
-    let ours = format!("{MANAGED_BY}={SPILLWAY}");
-    let plugins = objects::list(seen, &like, &ours).await.ok()?;
+    let plugins = sidecars::plugins(&seen.client, None).await.ok()?;
     for plugin in &plugins {
         look_at(&mut category, seen, plugin).await;
     }
     Some(category)
 }
 
-async fn look_at(category: &mut Category, seen: &Cluster, plugin: &DynamicObject) {
-    let namespace = plugin.namespace().unwrap_or_default();
-    let name = plugin.name_any();
-    let side = name.rsplit('-').next().unwrap_or_default().to_owned();
-    let generation = plugin.annotations().get(GENERATION);
-    let generation = generation
-        .and_then(|it| it.parse::<u64>().ok())
-        .unwrap_or_default();
+async fn look_at(category: &mut Category, seen: &Cluster, plugin: &Plugin) {
+    let Plugin {
+        namespace, name, ..
+    } = plugin;
     let description = format!("proxies in {namespace} run {name}");
-    let pods: Api<Pod> = Api::namespaced(seen.client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(seen.client.clone(), namespace);
     let list = pods
-        .list(&ListParams::default().labels(&selector(&plugin.data)))
+        .list(&ListParams::default().labels(&plugin.query()))
         .await;
     let pods = match list {
         Ok(pods) => pods.items,
@@ -63,7 +52,7 @@ async fn look_at(category: &mut Category, seen: &Cluster, plugin: &DynamicObject
         category.fine(format!("no pod in {namespace} is to run {name}"));
         return;
     }
-    let pods: Vec<Pod> = pods.into_iter().filter(sidecars::has_proxy).collect();
+    let mut pods: Vec<Pod> = pods.into_iter().filter(sidecars::has_proxy).collect();
     let all = pods.len();
     if all == 0 {
         category.warn(
@@ -73,23 +62,14 @@ async fn look_at(category: &mut Category, seen: &Cluster, plugin: &DynamicObject
         );
         return;
     }
-    let asked = all.min(ASKED);
-    let found = Found::ask(seen, pods, &side, generation).await;
-    found.tell(
-        category,
-        &format!("{description} ({asked} of {all} asked)"),
-        generation,
-    );
-}
-
-/// Labels as a query.
-fn selector(plugin: &Value) -> String {
-    let labels = plugin
-        .pointer("/spec/selector/matchLabels")
-        .and_then(Value::as_object);
-    let labels = labels.into_iter().flatten();
-    let labels = labels.filter_map(|(name, value)| Some(format!("{name}={}", value.as_str()?)));
-    labels.collect::<Vec<_>>().join(",")
+    pods.truncate(ASKED);
+    let description = format!("{description} ({} of {all} asked)", pods.len());
+    let answers = sidecars::ask(&seen.client, &pods, Teller::Agent).await;
+    let mut found = Found::default();
+    for (pod, answer) in pods.iter().zip(answers) {
+        found.add(pod.name_any(), answer, plugin);
+    }
+    found.tell(category, &description, plugin.generation);
 }
 
 /// What they say.
@@ -105,38 +85,28 @@ struct Found {
 }
 
 impl Found {
-    async fn ask(seen: &Cluster, pods: Vec<Pod>, side: &str, generation: u64) -> Self {
-        let mut asked = JoinSet::new();
-        for pod in pods.into_iter().take(ASKED) {
-            let seen = seen.clone();
-            asked.spawn(async move { (pod.name_any(), sidecars::ask(&seen, &pod).await) });
-        }
-        let mut found = Self::default();
-        while let Some(answer) = asked.join_next().await {
-            if let Ok((pod, answer)) = answer {
-                found.add(pod, answer, side, generation);
-            }
-        }
-        found
-    }
-
-    fn add(&mut self, pod: String, said: Result<Said, String>, side: &str, generation: u64) {
-        let said = match said {
-            Ok(said) => said,
+    fn add(&mut self, pod: String, answer: Result<Vec<Sample>, String>, plugin: &Plugin) {
+        let samples = match answer {
+            Ok(samples) => samples,
             Err(why) => {
                 self.silent.insert(pod, why);
                 return;
             }
         };
-        let of_side = said.generations.iter().filter(|(of, _)| of == side);
-        match of_side.map(|(_, generation)| *generation).min() {
-            None | Some(0) => {
-                self.without.insert(pod, said.failed_fetches);
+        match plugin.lack(&samples) {
+            Some(Lack::Filter) => {
+                let fetches = samples.iter().filter(|it| it.name.starts_with(FETCHES));
+                let failed = fetches.filter(|it| {
+                    let result = it.labels.get("result");
+                    result.is_some_and(|result| result.contains("failure"))
+                });
+                let failed: f64 = failed.map(|it| it.value).sum();
+                self.without.insert(pod, failed as u64);
             }
-            Some(has) if has < generation => {
+            Some(Lack::Newer(has)) => {
                 self.older.insert(pod, has);
             }
-            Some(_) => self.current += 1,
+            None => self.current += 1,
         }
     }
 
@@ -201,19 +171,21 @@ fn some<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
 mod tests {
     use super::super::report::Level;
     use super::*;
+    use crate::sidecars::exposition::samples;
 
     #[test]
     fn every_state_of_a_proxy_is_told() {
+        let plugin = Plugin::of("client", 7);
+        let read = |text: &str| Ok(samples(text).collect::<Vec<Sample>>());
         let said = |generation: u64| {
-            Ok(Said {
-                generations: vec![("client".to_owned(), generation), ("server".to_owned(), 1)],
-                failed_fetches: 0,
-            })
+            read(&format!(
+                "spillway_config_generation{{side=\"client\"}} {generation}"
+            ))
         };
-        let tell = |answers: Vec<Result<Said, String>>| {
+        let tell = |answers: Vec<Result<Vec<Sample>, String>>| {
             let mut found = Found::default();
             for (number, answer) in answers.into_iter().enumerate() {
-                found.add(format!("pod-{number}"), answer, "client", 7);
+                found.add(format!("pod-{number}"), answer, &plugin);
             }
             let mut category = Category::new("filters");
             found.tell(&mut category, "proxies", 7);
@@ -227,11 +199,8 @@ mod tests {
             tell(vec![said(7), said(8)]),
             [(Level::Success, String::new())]
         );
-        let failed = Said {
-            failed_fetches: 2,
-            ..Said::default()
-        };
-        let told = tell(vec![Ok(failed), said(6), Err("no".to_owned())]);
+        let failed = read("istio_agent_wasm_remote_fetch_count{result=\"fetch_failure\"} 2");
+        let told = tell(vec![failed, said(6), Err("no".to_owned())]);
         assert_eq!(told[0].0, Level::Error);
         assert!(
             told[0].1.contains("pod-0") && told[0].1.contains("2 times"),

@@ -40,10 +40,10 @@ use tokio::task::JoinSet;
 use self::hub::Installed;
 use self::report::{Category, Report};
 use crate::connection::{Cluster, Connection};
-use crate::contexts;
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output};
 use crate::progress::Progress;
+use crate::reach;
 use crate::status::list;
 
 /// All that is asked of one cluster is answered within this time.
@@ -119,7 +119,7 @@ async fn look(
         "looking at {}",
         output::counted(clusters.len(), "cluster")
     ));
-    let mut seen = contexts::of(connection, &clusters).await?;
+    let mut seen = reach::contexts(connection, &clusters).await?;
     for cluster in clusters.iter().filter(|it| it.spec.access == Access::Hub) {
         seen.insert(cluster.name_any(), hub.clone());
     }

@@ -26,7 +26,8 @@ use crate::progress::Progress;
 ///
 /// Compares what every cluster is to have with what `spillway render` wrote before, or with what is
 /// in the clusters. There policies, fleets and clusters are those of the hub, and the files stand in
-/// the place of those of the same names; every API server is asked what it would make of a change,
+/// the place of those of the same names, and the image and all other settings of the mesh are the
+/// controller's, unless an image is named; every API server is asked what it would make of a change,
 /// and keeps nothing. Tokens of the mesh are not shown. Ends with 1 where something would change.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -108,7 +109,14 @@ impl Diff {
                 crate::planned::tokens(&text, "the hub's tokens")?
             }
         };
-        let mut input = self.sources.input(tokens)?;
+        let mesh = match self.sources.mesh() {
+            Some(mesh) => mesh.with(tokens),
+            None => {
+                let controller = seen::controller(&hub, &self.system_namespace).await?;
+                controller.with(tokens)
+            }
+        };
+        let mut input = self.sources.input(mesh)?;
         let clusters = complete(&mut input, seen::of_hub(&hub).await?);
         let root = input.mesh.root_namespace.clone();
         let members = seen::look(connection, &hub, &clusters, &input.policies, &root).await;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args, FromArgMatches};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client};
@@ -12,12 +14,14 @@ use spillway_controller::clusters::identity;
 use spillway_controller::observe::index::Index;
 use spillway_controller::observe::interest;
 use spillway_controller::observe::kinds::Kind;
+use spillway_controller::settings::MeshSettings;
 use spillway_controller::tokens::secret;
 use spillway_plan::{Observed, Text};
 use tokio::sync::watch;
 
 use crate::connection::{Cluster, Connection};
 use crate::exit::{Exit, Failure};
+use crate::install::CONTROLLER;
 use crate::reach;
 use crate::status::list;
 
@@ -76,6 +80,52 @@ pub(super) async fn tokens(hub: &Cluster, namespace: &str) -> Result<String, Fai
             "Name a file with the mesh's tokens by --tokens.",
         )
     })
+}
+
+/// The mesh's settings, as the controller on the hub was told them.
+///
+/// # Errors
+/// When it cannot be read, or was told otherwise.
+pub(super) async fn controller(hub: &Cluster, namespace: &str) -> Result<MeshSettings, Failure> {
+    let all: Api<Deployment> = Api::namespaced(hub.client.clone(), namespace);
+    let found = all.list(&ListParams::default().labels(CONTROLLER)).await;
+    let found = found.map_err(|error| hub.failed("the controller cannot be read", &error))?;
+    let read = found.items.first().and_then(settings);
+    read.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!(
+                "{} has no controller in {namespace} that tells the filter's image",
+                hub.name
+            ),
+            "Name the image by --image, or the controller's namespace by --system-namespace.",
+        )
+    })
+}
+
+/// From the controller's arguments, by its own reading of them; what it is told besides is passed
+/// over.
+fn settings(controller: &Deployment) -> Option<MeshSettings> {
+    let command = MeshSettings::augment_args(clap::Command::new("controller"));
+    let pods = controller.spec.as_ref()?.template.spec.as_ref()?;
+    let all = pods
+        .containers
+        .iter()
+        .flat_map(|it| it.args.iter().flatten());
+    let known = all.filter(|argument| {
+        let name = argument.split('=').next().unwrap_or_default();
+        let mut known = command.get_arguments();
+        known.any(|it| {
+            it.get_long()
+                .is_some_and(|long| name == format!("--{long}"))
+        })
+    });
+    let known: Vec<&String> = known.collect();
+    let matches = command
+        .clone()
+        .no_binary_name(true)
+        .try_get_matches_from(known);
+    MeshSettings::from_arg_matches(&matches.ok()?).ok()
 }
 
 /// What matters for these policies in every cluster, and why it is not known.
@@ -138,4 +188,36 @@ async fn member(
         observed: index.observed(&identity.uid, root_namespace),
         deployed: index.deployed(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_the_controllers() {
+        let image = format!("oci://r.example.com/f@sha256:{}", "0".repeat(64));
+        let deployment = |arguments: &[&str]| -> Deployment {
+            let containers = json!([{"name": "controller", "args": arguments}]);
+            let spec = json!({"template": {"spec": {"containers": containers}}, "selector": {}});
+            serde_json::from_value(json!({"spec": spec})).unwrap()
+        };
+        let named = format!("--image={image}");
+        let told = [
+            "--push-interval=1s",
+            &named,
+            "--root-namespace=mesh",
+            "--inject-by-default",
+        ];
+        let read = settings(&deployment(&told)).unwrap();
+        assert_eq!(read.image.url(), image);
+        assert_eq!(
+            (read.root_namespace.as_str(), read.inject_by_default),
+            ("mesh", true)
+        );
+        assert_eq!(read.cluster_domain, "cluster.local");
+        assert!(settings(&deployment(&["--root-namespace=mesh"])).is_none());
+    }
 }

@@ -13,9 +13,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Request, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -94,13 +96,13 @@ struct Shared {
 }
 
 /// Starts sending; must be called within a tokio runtime.
-pub(super) fn start(plan: Plan, call: Call) -> Running {
+pub(super) fn start(plan: Plan, call: Call, tls: ClientConfig) -> Running {
     let runtime = tokio::runtime::Handle::current();
     let (sender, replies) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
-        .build(connector());
+        .build(connector(tls));
     // A thread of its own: it sleeps to some tens of microseconds, tokio's timer to a millisecond.
     let thread = thread::spawn({
         let shared = Arc::clone(&shared);
@@ -160,12 +162,18 @@ impl Running {
     }
 }
 
-type HttpClient = Client<HttpConnector, Empty<Bytes>>;
+type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-fn connector() -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector
+fn connector(tls: ClientConfig) -> HttpsConnector<HttpConnector> {
+    let mut tcp = HttpConnector::new();
+    // TLS stands on it.
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp)
 }
 
 async fn send(client: &HttpClient, call: &Call) -> Result<Answer, Unanswered> {

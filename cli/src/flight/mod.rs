@@ -8,7 +8,9 @@ mod load;
 mod rate;
 mod report;
 mod tally;
+mod trust;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +18,7 @@ use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Uri, http};
 use jiff::SignedDuration;
 use kube::Api;
+use rustls::ClientConfig;
 use spillway_api::MeshCluster;
 use spillway_core::config::wire::PREFIX_HEADER;
 
@@ -53,7 +56,7 @@ Examples:
   # Through an ingress gateway, for a program
   spillway test-flight http://gateway.example.com/work --header host:shop.example.com --rate 20 --for 1m -o json")]
 pub(crate) struct TestFlight {
-    /// The service: a host, or a URL that begins with http://
+    /// The service: a host, or a URL that begins with http:// or https://
     #[arg(value_parser = service)]
     service: Uri,
 
@@ -68,6 +71,14 @@ pub(crate) struct TestFlight {
     /// A header of every request, as NAME:VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// A PEM file of the authorities that an https:// address is trusted by, instead of the system's
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+
+    /// Trust an https:// address whatever it shows
+    #[arg(long)]
+    insecure: bool,
 
     /// The prefix of home's answers, where it has one: what is answered with another has spilled
     #[arg(long, value_name = "PREFIX", default_value = "")]
@@ -115,7 +126,10 @@ pub(crate) fn run(flight: &TestFlight, connection: &Connection) -> Result<Exit, 
         ));
         return Ok(Exit::Fine);
     }
-    let report = crate::wait(flight.fly(plan, connection))?;
+    // Of an address without TLS nobody has to be trusted.
+    let insecure = flight.insecure || flight.service.scheme_str() == Some("http");
+    let tls = trust::config(flight.ca.as_deref(), insecure)?;
+    let report = crate::wait(flight.fly(plan, connection, tls))?;
     output::tell(flight.output, &report, Report::text)?;
     if report.answered == 0 && report.sent > 0 {
         return Err(Failure::new(
@@ -139,10 +153,15 @@ impl TestFlight {
         }
     }
 
-    async fn fly(&self, plan: Plan, connection: &Connection) -> Result<Report, Failure> {
+    async fn fly(
+        &self,
+        plan: Plan,
+        connection: &Connection,
+        tls: ClientConfig,
+    ) -> Result<Report, Failure> {
         let names = names(connection).await;
         let mut tally = Tally::default();
-        let mut running = load::start(plan, self.call());
+        let mut running = load::start(plan, self.call(), tls);
         let mut screen = Screen::below();
         let mut frames = tokio::time::interval(FRAME);
         let mut ends = 0;
@@ -218,8 +237,7 @@ async fn names(connection: &Connection) -> Names {
 }
 
 fn service(text: &str) -> Result<Uri, String> {
-    const FORM: &str =
-        "write a host, such as worker.shop, or a URL, such as http://worker.shop/work";
+    const FORM: &str = "write a host, such as worker.shop, or a URL, such as http://worker.shop/work or https://shop.example.com/work";
     let url = if text.contains("://") {
         text.to_owned()
     } else {
@@ -227,11 +245,7 @@ fn service(text: &str) -> Result<Uri, String> {
     };
     let uri: Uri = url.parse().map_err(|_| FORM.to_owned())?;
     match uri.scheme_str() {
-        Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        Some("https") => Err(
-            "write http:// (inside the mesh sidecars encrypt what is sent in the clear; a gateway has a port for it)"
-                .to_owned(),
-        ),
+        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
         _ => Err(FORM.to_owned()),
     }
 }

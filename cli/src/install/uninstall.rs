@@ -21,11 +21,11 @@ use super::release::State;
 use super::{RELEASE, chart, demo, release};
 use crate::attach::{Place, Removal, selector, step};
 use crate::connection::{Cluster, Connection};
-use crate::contexts;
 use crate::exit::{Exit, Failure};
 use crate::objects;
 use crate::policies::MANAGER;
 use crate::progress::Progress;
+use crate::reach;
 
 /// The release of the chart of members, where Helm installed that.
 const MEMBER: &str = "spillway-member";
@@ -183,7 +183,7 @@ impl Uninstall {
         };
         let attached: Vec<MeshCluster> = known.clusters.iter().filter(attached).cloned().collect();
         let progress = Progress::new("looking for the clusters".to_owned());
-        let found = contexts::of(connection, &attached).await?;
+        let found = reach::contexts(connection, &attached).await?;
         drop(progress);
         let names = attached.iter().map(ResourceExt::name_any);
         let missing: Vec<String> = names.filter(|name| !found.contains_key(name)).collect();

@@ -4,9 +4,8 @@
 //! one that is named, or from the one that each cluster has. A cluster without one is asked for the
 //! metrics of its sidecars. Each cluster has a deadline, and what is missing is said.
 
-mod exposition;
+mod counted;
 mod prometheus;
-mod sidecars;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,10 +15,12 @@ use serde::Serialize;
 use spillway_api::{BurstPolicy, MeshCluster};
 use spillway_controller::observe::interest;
 
+pub(crate) use self::counted::MOST as MOST_SIDECARS;
 use self::prometheus::Prometheus;
-pub(crate) use self::sidecars::MOST as MOST_SIDECARS;
 use crate::connection::{Cluster, Connection};
 use crate::reach;
+use crate::sidecars::Lack;
+use crate::sidecars::exposition::within;
 
 /// For all that one cluster is asked.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -75,6 +76,14 @@ impl Sidecar {
 }
 
 impl State {
+    /// Of a sidecar that lacks something of a plugin of this generation.
+    fn of(lack: Lack, wanted: u64) -> Self {
+        match lack {
+            Lack::Filter => Self::NoFilter,
+            Lack::Newer(has) => Self::Older { has, wanted },
+        }
+    }
+
     /// What a sidecar in this state is.
     pub(crate) const fn words(&self) -> &'static str {
         match self {
@@ -164,7 +173,7 @@ pub(crate) async fn find(
         match answer {
             Err(why) => rates.silent.push((name, why)),
             Ok(answer) => {
-                if answer.told.all > sidecars::MOST {
+                if answer.told.all > counted::MOST {
                     rates.cut.push((name, answer.told.all));
                 }
                 rates.sources.extend(answer.source);
@@ -180,7 +189,7 @@ const PROMETHEUS: &str = "Prometheus";
 
 struct Answer {
     source: Option<&'static str>,
-    told: sidecars::Told,
+    told: counted::Told,
 }
 
 async fn of_cluster(
@@ -196,13 +205,13 @@ async fn of_cluster(
     {
         return Ok(Answer {
             source: Some(PROMETHEUS),
-            told: sidecars::Told {
+            told: counted::Told {
                 decisions,
-                ..sidecars::Told::default()
+                ..counted::Told::default()
             },
         });
     }
-    let told = sidecars::ask(name, client, namespaces).await?;
+    let told = counted::ask(name, client, namespaces).await?;
     Ok(Answer {
         source: (told.all > 0).then_some("sidecars"),
         told,
@@ -214,7 +223,7 @@ impl Rates {
     pub(crate) fn of(&self, services: &[String], home: Option<&str>) -> Option<Traffic> {
         let is_it = |it: &&Decision| {
             let mut names = services.iter();
-            names.any(|name| it.service == *name || it.service == exposition::within(name))
+            names.any(|name| it.service == *name || it.service == within(name))
         };
         let of_policy: Vec<&Decision> = self.decisions.iter().filter(is_it).collect();
         let rate: f64 = of_policy.iter().map(|it| it.rate).sum();
@@ -222,7 +231,7 @@ impl Rates {
             return None;
         }
         let stays = |it: &Decision| match home {
-            Some(home) => it.target == home || it.target == exposition::within(home),
+            Some(home) => it.target == home || it.target == within(home),
             None => STAYS.contains(&it.reason.replace('_', "-").as_str()),
         };
         let mut targets: BTreeMap<String, f64> = BTreeMap::new();

@@ -1,8 +1,12 @@
 //! The token of the controller's account in a cluster.
 //!
 //! A token of a service account counts as long as its Secret is there. So a second Secret is made,
-//! the hub gets its token, and when nobody uses the first any more that is made anew and takes its
+//! the hub gets its token, and when the controller uses that the first is made anew and takes its
 //! place again. At every moment the hub has a token that counts.
+//!
+//! The cluster itself says when a token is used for the first time: it labels the Secret
+//! ([`USED`]). What was begun with the token before is over soon: an API server accepts a token for
+//! some seconds after its Secret is gone. A cluster that says nothing has [`Rotate::pause`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,6 +27,8 @@ use crate::progress::Progress;
 
 /// The Secret that helps out.
 const SECOND: &str = "spillway-member-token-second";
+/// The label by which an API server tells the day on which the token of a Secret was used last.
+const USED: &str = "kubernetes.io/legacy-token-last-used";
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(
@@ -46,10 +52,10 @@ pub(super) async fn run(
         return Ok(Exit::Fine);
     }
     let second = rotation.make(SECOND, &first).await?;
-    rotation.hand_over(&second).await?;
+    rotation.hand_over(SECOND, &second).await?;
     rotation.remove(TOKEN).await?;
     let anew = rotation.make(TOKEN, &first).await?;
-    rotation.hand_over(&anew).await?;
+    rotation.hand_over(TOKEN, &anew).await?;
     rotation.remove(SECOND).await?;
     step(&format!(
         "the hub uses the new token of {name}; the old one counts no more"
@@ -78,6 +84,13 @@ async fn kept(hub: &Cluster, name: &str) -> Result<Kept, Failure> {
         namespace: place.namespace,
         name: place.name,
     })
+}
+
+/// A token that the cluster has made.
+struct Made {
+    token: Vec<u8>,
+    /// Somebody has used it already.
+    is_used: bool,
 }
 
 struct Rotation<'a> {
@@ -114,7 +127,7 @@ impl Rotation<'_> {
     }
 
     /// Another Secret for the same account, with its token.
-    async fn make(&self, name: &str, like: &Secret) -> Result<Vec<u8>, Failure> {
+    async fn make(&self, name: &str, like: &Secret) -> Result<Made, Failure> {
         let mut annotations = like.annotations().clone();
         annotations.remove("kubernetes.io/service-account.uid");
         let labels: BTreeMap<&String, &String> = like
@@ -142,8 +155,12 @@ impl Rotation<'_> {
             let found = secrets.get(name).await;
             let found =
                 found.map_err(|error| self.member.failed("the token cannot be read", &error))?;
+            let is_used = found.labels().contains_key(USED);
             if let Some(token) = found.data.and_then(|mut data| data.remove("token")) {
-                return Ok(token.0);
+                return Ok(Made {
+                    token: token.0,
+                    is_used,
+                });
             }
             if began.elapsed() > Duration::from_secs(self.rotate.timeout) {
                 return Err(Failure::new(
@@ -159,8 +176,8 @@ impl Rotation<'_> {
         }
     }
 
-    /// Gives the hub a token, and waits until nothing is under way with the one before.
-    async fn hand_over(&self, token: &[u8]) -> Result<(), Failure> {
+    /// Gives the hub the token of a Secret, and waits until it is used.
+    async fn hand_over(&self, name: &str, made: &Made) -> Result<(), Failure> {
         let shown = format!("Secret {}/{}", self.kept.namespace, self.kept.name);
         let secrets: Api<Secret> = Api::namespaced(self.hub.client.clone(), &self.kept.namespace);
         let found = secrets.get(&self.kept.name).await;
@@ -182,7 +199,7 @@ impl Rotation<'_> {
             serde_saphyr::from_str(&text).map_err(|_| broken("cannot be read"))?;
         let place = kubeconfig.pointer_mut("/users/0/user/token");
         let place = place.ok_or_else(|| broken("has no token"))?;
-        *place = json!(String::from_utf8_lossy(token));
+        *place = json!(String::from_utf8_lossy(&made.token));
         let text = ByteString(kubeconfig.to_string().into_bytes());
         let patch = Patch::Merge(json!({
             "metadata": {"resourceVersion": found.metadata.resource_version},
@@ -201,9 +218,23 @@ impl Rotation<'_> {
             "{shown} on {}: has the token of now",
             self.hub.name
         ));
-        let _progress = Progress::new("what is under way with the old one ends".to_owned());
-        tokio::time::sleep(Duration::from_secs(self.rotate.pause)).await;
+        let _progress = Progress::new("the controller takes the new one".to_owned());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(self.rotate.pause) {
+            // Of one that was used before nothing is told.
+            if !made.is_used && self.is_used(name).await {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         Ok(())
+    }
+
+    /// Whether the cluster says that the token of a Secret was used.
+    async fn is_used(&self, name: &str) -> bool {
+        let secret = self.secrets().get_metadata_opt(name).await;
+        let secret = secret.ok().flatten();
+        secret.is_some_and(|secret| secret.labels().contains_key(USED))
     }
 
     async fn remove(&self, name: &str) -> Result<(), Failure> {

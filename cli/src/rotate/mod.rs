@@ -2,13 +2,14 @@
 //!
 //! Two kinds of token keep a mesh together, and neither may stop anything when it is replaced:
 //! - [`route`]: what requests carry that leave their home. The controller replaces it in three
-//!   steps; here it is asked to, and followed.
+//!   steps; here it is asked to, followed, and hurried where [`proxies`] can be seen.
 //! - [`cluster`]: what the controller writes into a cluster with. The cluster makes a second one,
-//!   the hub gets it, and the first goes when nobody uses it any more.
+//!   the hub gets it, and the first goes when the second is used.
 //!
 //! Who is interrupted runs the same command anew.
 
 mod cluster;
+mod proxies;
 mod route;
 
 use clap::Args;
@@ -19,9 +20,10 @@ use crate::exit::{Exit, Failure};
 
 /// Replace the mesh's token, or a cluster's
 ///
-/// Without a cluster it replaces the token that requests carry when they leave their home; the
-/// controller does that in three steps, each when every cluster has the one before. With a cluster
-/// it replaces the token of the controller's account there. No request fails meanwhile.
+/// Without a cluster it replaces the token that requests carry when they leave their home, in three
+/// steps, each when every proxy acts by the one before; where proxies cannot be asked, half a minute
+/// after every cluster has it. With a cluster it replaces the token of the controller's account
+/// there. No request fails meanwhile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,8 +40,8 @@ pub(crate) struct Rotate {
     #[arg(long, requires = "cluster")]
     name: Option<String>,
 
-    /// How long what is under way with a cluster's old token may take: longer than the controller's
-    /// callTimeout
+    /// How long is waited at most until the cluster says that its new token is used, before the old
+    /// one goes: longer than the controller's callTimeout
     #[arg(long, value_name = "SECONDS", default_value_t = 12)]
     pause: u64,
 
@@ -55,7 +57,7 @@ pub(crate) fn run(rotate: &Rotate, connection: &Connection) -> Result<Exit, Fail
     crate::wait(async {
         let hub = connection.hub().await?;
         match &rotate.cluster {
-            None => route::run(rotate, &hub).await,
+            None => route::run(rotate, connection, &hub).await,
             Some(context) => {
                 let member = connection.cluster(Some(context)).await?;
                 let name = rotate.name.as_ref().unwrap_or(context);

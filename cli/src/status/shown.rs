@@ -142,7 +142,7 @@ impl Shown {
             && !self.sidecars.iter().any(Sidecar::lacks)
     }
 
-    /// The conditions of everything that has some.
+    /// The conditions of everything that has some, as it is declared now.
     pub(super) fn conditions(&self) -> impl Iterator<Item = &Said> {
         let policies = self.policies.iter().flat_map(|it| &it.all);
         policies.chain(self.clusters.iter().flat_map(|it| &it.all))
@@ -156,6 +156,19 @@ fn said(condition: &Condition) -> Said {
         reason: condition.reason.clone(),
         message: condition.message.clone(),
     }
+}
+
+/// What is said of this generation: what was said of an older one tells nothing of it.
+fn now(conditions: &[Condition], generation: Option<i64>) -> Vec<Said> {
+    let of = |condition: &Condition| {
+        let is_older = condition.observed_generation < generation;
+        let mut said = said(condition);
+        if condition.observed_generation.is_some() && is_older {
+            "Unknown".clone_into(&mut said.status);
+        }
+        said
+    };
+    conditions.iter().map(of).collect()
 }
 
 /// Whether each of these conditions is there and holds, and what else is worth telling: those that
@@ -205,7 +218,7 @@ fn policy(policy: &BurstPolicy, rates: &Rates) -> Policy {
     Policy {
         traffic: rates.of(&counted, spec.home.as_deref()),
         created: created.map(|Time(created)| created.to_string()),
-        all: status.conditions.iter().map(said).collect(),
+        all: now(&status.conditions, policy.metadata.generation),
         name,
         is_fine,
         mode: match spec.mode {
@@ -239,7 +252,7 @@ fn member(cluster: &MeshCluster) -> Member {
         access: format!("{:?}", cluster.spec.access),
         kubernetes: status.versions.and_then(|versions| versions.kubernetes),
         conditions,
-        all: status.conditions.iter().map(said).collect(),
+        all: now(&status.conditions, cluster.metadata.generation),
     }
 }
 
@@ -266,4 +279,27 @@ pub(super) fn age(since: Option<&str>) -> Option<String> {
         seconds => format!("{}d", seconds / 86_400),
     };
     Some(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Who waits for a change must not be told of what was before it.
+    #[test]
+    fn a_condition_of_what_was_before_is_unknown() {
+        let condition = |observed: Option<i64>| -> Condition {
+            let condition = json!({
+                "type": "Programmed", "status": "True", "reason": "Programmed", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": observed,
+            });
+            serde_json::from_value(condition).unwrap()
+        };
+        for (observed, status) in [(Some(1), "Unknown"), (Some(2), "True"), (None, "True")] {
+            let now = now(&[condition(observed)], Some(2));
+            assert_eq!(now[0].status, status, "{observed:?}");
+        }
+    }
 }

@@ -82,21 +82,18 @@ pub(crate) async fn after(world: &World, image: &str) {
             && said.contains("BounceDisabled")
     };
     until(is_well).await;
+    // By the settings of the controller that is installed, nothing would change.
+    let policy = crate::clusters::policy().to_string();
+    fs::write(world.path().join("policy.yaml"), policy).unwrap();
+    let said = world.say("diff policy.yaml --live").await;
+    let nothing = "0 objects to create, 0 to change, 0 to remove\n";
+    assert!(said.contains(nothing), "{said}");
     let mut story = world.say("check").await;
 
     // Somebody takes rights away, and another hub claims the cluster.
     let binding = ["delete", "rolebinding", "spillway-member-namespace"];
     burst.kubectl(User::admin(), &binding).await.unwrap();
-    let claim = "--patch={\"data\": {\"hub\": \"another\"}}";
-    let claim = [
-        "patch",
-        "configmap",
-        "spillway-claim",
-        "--namespace=spillway-system",
-        "--type=merge",
-        claim,
-    ];
-    burst.kubectl(User::admin(), &claim).await.unwrap();
+    claim(world, "another").await;
     let broken = world.say("check").await;
     // The rest follows as soon as the controller comes upon it.
     let cluster = broken
@@ -143,18 +140,24 @@ pub(crate) async fn after(world: &World, image: &str) {
         "--output=jsonpath={.metadata.uid}",
     ];
     let uid = hub.kubectl(User::admin(), &patch).await.unwrap();
-    let claim = format!("--patch={{\"data\": {{\"hub\": \"{uid}\"}}}}");
-    let claim = [
+    claim(world, &uid).await;
+    let said = world.say(crate::install::ATTACH).await;
+    assert!(said.ends_with("--- status 0\n\n"), "{said}");
+}
+
+/// Lets a hub have claimed burst, by its UID.
+async fn claim(world: &World, hub: &str) {
+    let patch = format!("--patch={{\"data\": {{\"hub\": \"{hub}\"}}}}");
+    let words = [
         "patch",
         "configmap",
         "spillway-claim",
         "--namespace=spillway-system",
         "--type=merge",
-        &claim,
+        &patch,
     ];
-    burst.kubectl(User::admin(), &claim).await.unwrap();
-    let said = world.say(crate::install::ATTACH).await;
-    assert!(said.ends_with("--- status 0\n\n"), "{said}");
+    let burst = world.cluster("burst");
+    burst.kubectl(User::admin(), &words).await.unwrap();
 }
 
 /// Everything is in the bundle, and no secret: neither one that was planted, wherever it stands, nor
@@ -177,16 +180,7 @@ async fn support(world: &World) {
         "--output=go-template={{.data.tokens | base64decode}}",
     ];
     let token = hub.kubectl(User::admin(), &token).await.unwrap();
-    let kubeconfig = [
-        "get",
-        "secret",
-        "burst",
-        "--namespace=spillway-system",
-        "--output=go-template={{.data.kubeconfig | base64decode}}",
-    ];
-    let kubeconfig = hub.kubectl(User::admin(), &kubeconfig).await.unwrap();
-    let kubeconfig: Value = serde_json::from_str(&kubeconfig).unwrap();
-    let account = kubeconfig["users"][0]["user"]["token"].as_str().unwrap();
+    let account = world.token_of_burst().await;
 
     let said = world.say("check --support bundle.tar.gz").await;
     assert!(said.contains("all of it is in bundle.tar.gz"), "{said}");
@@ -216,7 +210,7 @@ async fn support(world: &World) {
     let plugin = &files["spillway-support/clusters/burst/wasmplugin.yaml"];
     assert!(plugin.contains("REDACTED"), "{plugin}");
     for (path, text) in &files {
-        for secret in [PLANTED, token.trim(), account] {
+        for secret in [PLANTED, token.trim(), &account] {
             assert!(
                 !secret.is_empty() && !text.contains(secret),
                 "{path} has {secret}"

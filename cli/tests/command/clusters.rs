@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use insta::assert_snapshot;
+use k8s_openapi::ByteString;
 use kube::Api;
 use serde_json::{Value, json};
 use spillway_api::BurstPolicy;
@@ -137,6 +138,27 @@ impl World {
         format!("$ spillway {words}\n{}\n", masked(&said))
     }
 
+    /// The kubeconfig of burst that the hub has.
+    pub(crate) async fn kubeconfig_of_burst(&self) -> Value {
+        let words = [
+            "get",
+            "secret",
+            "burst",
+            "--namespace=spillway-system",
+            "--output=go-template={{.data.kubeconfig | base64decode}}",
+        ];
+        let hub = self.cluster("hub");
+        let text = hub.kubectl(User::admin(), &words).await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The token in it.
+    pub(crate) async fn token_of_burst(&self) -> String {
+        let kubeconfig = self.kubeconfig_of_burst().await;
+        let token = kubeconfig["users"][0]["user"]["token"].as_str();
+        token.unwrap().to_owned()
+    }
+
     /// The policy as it is.
     async fn spec(&self) -> Value {
         let client = self.cluster("hub").client(User::admin()).unwrap();
@@ -259,19 +281,21 @@ async fn a_cluster_is_attached_looked_at_and_detached() {
         .say("attach burst --label site=cloud --prefix bursty- --namespaces default")
         .await;
     assert_snapshot!("attach", story);
-    let secret = [
-        "get",
-        "secret",
-        "burst",
-        "--namespace=spillway-system",
-        "--output=jsonpath={.data}",
-    ];
-    let secret = world
-        .cluster("hub")
-        .kubectl(User::admin(), &secret)
-        .await
-        .unwrap();
-    assert!(secret.contains("kubeconfig"), "{secret}");
+    // Other authorities, where the hub comes to it by another way.
+    let authorities = ["hub", "burst"].map(|name| world.cluster(name).ca_pem());
+    fs::write(world.path().join("authorities.pem"), authorities.concat()).unwrap();
+    story = world
+        .say("attach burst --namespaces default --authority nowhere.pem")
+        .await;
+    story += &world
+        .say("attach burst --label site=cloud --prefix bursty- --namespaces default --authority authorities.pem")
+        .await;
+    assert_snapshot!("attach_another_authority", story);
+    let kubeconfig = world.kubeconfig_of_burst().await;
+    let kept = &kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"];
+    let kept: ByteString = serde_json::from_value(kept.clone()).unwrap();
+    assert_eq!(kept.0, authorities.concat().into_bytes());
+    flies_by_tls(&world).await;
 
     // Every example, against these clusters.
     world
@@ -372,6 +396,22 @@ async fn a_cluster_is_attached_looked_at_and_detached() {
         .await
         .unwrap();
     assert_eq!(theirs, "own");
+}
+
+/// A flight trusts whom it is told to trust.
+async fn flies_by_tls(world: &World) {
+    let words = format!(
+        "test-flight {}/readyz --rate 5 --for 1s",
+        world.cluster("burst").url()
+    );
+    for (trust, status) in [("", 2), (" --ca authorities.pem", 0), (" --insecure", 0)] {
+        let said = world.say(&format!("{words}{trust}")).await;
+        assert!(
+            said.ends_with(&format!("--- status {status}\n\n")),
+            "{said}"
+        );
+        assert_eq!(said.contains("200: 5"), status == 0, "{said}");
+    }
 }
 
 /// Waits for what no event tells.

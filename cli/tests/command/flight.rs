@@ -7,14 +7,11 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use serde_json::Value;
 use spillway_cli::reference;
-use spillway_e2e::artefacts;
-use spillway_e2e::mesh::Mesh;
-use spillway_e2e::policy::{Policies, Policy};
-use spillway_e2e::topology::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::mesh::{self, CALLER};
 use crate::run::{FLIGHT, folder, run, said, spillway};
 use crate::terminal::{Running, Terminal};
 
@@ -78,7 +75,7 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicUsize>, holds: usize) 
 }
 
 /// Numbers and the space that they take are as the machine is.
-fn masked(said: &str) -> String {
+pub(crate) fn masked(said: &str) -> String {
     let mut masked = String::new();
     for line in said.lines().filter(|line| !line.starts_with("---")) {
         let words = line.split_whitespace().map(|word| {
@@ -102,23 +99,8 @@ fn masked(said: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn spilled_requests_are_seen() -> anyhow::Result<()> {
     const LIMIT: f64 = 15.0;
-    let mut mesh = Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .endpoints("primary", 1)
-        .endpoints("burst", 1)
-        .caller("shop", "primary")
-        .filter(artefacts::filter()?)
-        .start()
-        .await?;
-    let policies = Policies::for_clusters(["primary", "burst"])
-        .prefix("burst", "bursty-")
-        .policy(Policy::worker("primary", &["burst"]).total_rate("primary", "15/s", 1));
-    let generation = mesh.apply(&policies).await?;
-    mesh.wait_generation(generation).await?;
-    mesh.forget();
-    let target = mesh.target("shop")?;
+    let mesh = mesh::limited("15/s").await?;
+    let target = mesh.target(CALLER)?;
     let url = format!("http://{}/work", target.address);
     let host = format!("host:{}", target.host);
     let words = [
@@ -270,7 +252,8 @@ fn what_is_not_flown() {
         "worker --rate 5..75 --for 30s --dry-run",
         "worker --rate 5..75 --for 1h",
         "worker --rate 0 --for 1s",
-        "https://worker --rate 5 --for 1s",
+        "ftp://worker --rate 5 --for 1s",
+        "https://worker --rate 5 --for 1s --ca nowhere.pem",
         "worker --rate 5 --for 1s --header host",
         // Nobody listens at this port.
         "127.0.0.1:1/work --rate 5 --for 1s",

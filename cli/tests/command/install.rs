@@ -5,19 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 use spillway_cli::reference;
 use spillway_clusters::registry::Registry;
-use spillway_clusters::{Server, User, definition, programs};
+use spillway_clusters::{Cluster, Server, User, definition, programs};
 use spillway_controller::observe::kinds::Kind;
 
 use crate::clusters::{LOOK, World, policy, until};
-use crate::run::{IMAGE, WITH_HELM, run};
+use crate::run::{IMAGE, WITH_HELM, run, said};
 use crate::terminal::Terminal;
 
 const VALUES: &str = "image: {repository: registry.example.com/spillway/controller}\n";
+
+/// The chart of a member's account.
+const MEMBER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/spillway-member");
 
 const CONTROLLER: &str =
     "deployment spillway-controller --namespace=spillway-system --ignore-not-found";
@@ -26,13 +30,12 @@ const CONTROLLER: &str =
 async fn say_with_pods(world: &World, words: &str) -> String {
     tokio::select! {
         said = world.say(words) => said,
-        () = start_pods(world) => panic!("it never ends"),
+        () = start_pods(world.cluster("hub")) => panic!("it never ends"),
     }
 }
 
 /// Tells of the controller's Deployment what a cluster with nodes would.
-async fn start_pods(world: &World) {
-    let hub = world.cluster("hub");
+pub(crate) async fn start_pods(hub: &Cluster) {
     let patch = ["patch", "deployment", "spillway-controller"];
     let how = [
         "--namespace=spillway-system",
@@ -41,7 +44,7 @@ async fn start_pods(world: &World) {
     ];
     loop {
         let wanted = format!("{CONTROLLER} --output=jsonpath={{.spec.replicas}}");
-        let wanted = get(world, "hub", &wanted).await;
+        let wanted = get_of(hub, &wanted).await;
         if let Ok(count) = wanted.parse::<u32>() {
             let status = json!({"status": {
                 "observedGeneration": 99, "replicas": count,
@@ -57,8 +60,11 @@ async fn start_pods(world: &World) {
 }
 
 async fn get(world: &World, cluster: &str, words: &str) -> String {
+    get_of(world.cluster(cluster), words).await
+}
+
+async fn get_of(cluster: &Cluster, words: &str) -> String {
     let words: Vec<&str> = ["get"].into_iter().chain(words.split(' ')).collect();
-    let cluster = world.cluster(cluster);
     cluster.kubectl(User::admin(), &words).await.unwrap()
 }
 
@@ -108,6 +114,7 @@ async fn spillway_comes_and_goes() {
         "install",
         "install --values nowhere.yaml",
         "install --values values.yaml --dry-run",
+        "install --values values.yaml --run-demo=burst --dry-run",
         // Nobody starts the pods.
         "install --values values.yaml --timeout 1",
         "uninstall --dry-run",
@@ -154,6 +161,13 @@ async fn spillway_comes_and_goes() {
     let image = fs::read_to_string(world.path().join("values.yaml")).unwrap();
     let image = image.split('"').nth(1).unwrap().to_owned();
     let account = account.await.unwrap();
+    // Somebody has made the account by Helm: it is taken as it is.
+    let namespaces = "namespaces={default,spillway-demo}";
+    helm(
+        &world,
+        &["install", "spillway-member", MEMBER, "--set", namespaces],
+    )
+    .await;
     interrupted(&world).await;
     let terminal = Terminal::start(100, 40, &in_terminal(&world, ATTACH));
     terminal.until("the second attempt waits", |shown| {
@@ -234,6 +248,19 @@ async fn interrupted(world: &World) {
     assert_eq!(cluster, "meshcluster.spillway.dev/burst\n");
 }
 
+/// Runs Helm on burst.
+async fn helm(world: &World, words: &[&str]) {
+    let mut helm = Command::new(programs::helm().unwrap());
+    helm.args(words)
+        .args(["--kube-context", "burst", "--namespace", "spillway-system"]);
+    helm.current_dir(world.path())
+        .env("KUBECONFIG", "kubeconfig")
+        .env("HOME", world.path());
+    let output = tokio::task::spawn_blocking(move || helm.output().unwrap());
+    let output = output.await.unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 /// Every example is run, where there is what it is about.
 async fn examples(world: &World, names: &[&str]) {
     for name in names {
@@ -242,9 +269,7 @@ async fn examples(world: &World, names: &[&str]) {
         assert!(!examples.is_empty(), "{name} has no example");
         for example in examples {
             let words = example.trim_start_matches("spillway ");
-            // Nothing is under way that it would have to wait for.
-            let hurry = if *name == "rotate" { " --pause 0" } else { "" };
-            let said = say_with_pods(world, &format!("{words}{hurry}")).await;
+            let said = say_with_pods(world, words).await;
             // What is found is another matter.
             let is_run = said.contains("--- status 0") || said.contains("--- status 1");
             assert!(is_run && !said.contains("--- errors"), "{said}");
@@ -280,7 +305,7 @@ async fn it_is_rendered_without_helm() {
         .env("HOME", folder.path())
         .args(words)
         .output();
-    let with = crate::run::said(&with.unwrap());
+    let with = said(&with.unwrap());
     let with = with.replace("managed-by: Helm", "managed-by: spillway-cli");
     let (with, without) = (objects(&with), objects(&without));
     assert_eq!(with.len(), 12, "{:?}", with.keys());

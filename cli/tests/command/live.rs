@@ -1,21 +1,17 @@
 //! `spillway diff --live` and `spillway status -w`, in the story of the clusters.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use spillway_clusters::User;
 use spillway_e2e::address::{ADMIN_PORT, Block};
-use spillway_e2e::artefacts;
 use spillway_e2e::load::Load;
-use spillway_e2e::mesh::Mesh;
-use spillway_e2e::policy::{Policies, Policy};
-use spillway_e2e::process::Process;
-use spillway_e2e::topology::Service;
+use spillway_e2e::prometheus::Prometheus;
 
 use crate::clusters::World;
+use crate::mesh::{self, CALLER};
 use crate::terminal::{Running, Terminal};
 
 /// Nothing here takes so long.
@@ -162,30 +158,18 @@ pub(crate) async fn watched(world: &World) {
 
 /// A Prometheus that scrapes a real caller's sidecar tells what the policy decides.
 pub(crate) async fn counted(world: &World) {
-    let mut mesh = Mesh::builder()
-        .cluster("primary")
-        .cluster("burst")
-        .service(Service::worker())
-        .endpoints("primary", 1)
-        .endpoints("burst", 1)
-        .caller("shop", "primary")
-        .filter(artefacts::filter().unwrap())
-        .start()
-        .await
-        .unwrap();
-    let policies = Policies::for_clusters(["primary", "burst"])
-        .policy(Policy::worker("primary", &["burst"]).total_rate("primary", "5/s", 1));
-    let generation = mesh.apply(&policies).await.unwrap();
-    mesh.wait_generation(generation).await.unwrap();
+    let mesh = mesh::limited("5/s").await.unwrap();
     let mut block = Block::take().unwrap();
-    let prometheus = Prometheus::start(&mut block, mesh.caller("shop").unwrap().address());
+    let address = SocketAddr::from((block.next_address().unwrap(), 9090));
+    let scraping = scraping(mesh.caller(CALLER).unwrap().address());
+    let prometheus = Prometheus::start(address, &scraping).await.unwrap();
     let load = Load::new(1)
-        .target(1.0, mesh.target("shop").unwrap())
+        .target(1.0, mesh.target(CALLER).unwrap())
         .step(50.0, Duration::from_secs(120));
     let running = load.start().unwrap();
     let words = format!(
         "status default/worker -o wide --prometheus {}",
-        prometheus.url
+        prometheus.url()
     );
     let began = Instant::now();
     let said = loop {
@@ -205,42 +189,13 @@ pub(crate) async fn counted(world: &World) {
     assert!(said.ends_with("--- status 2\n\n"), "{said}");
 }
 
-/// A real Prometheus; it ends when this is dropped, and forgets everything.
-struct Prometheus {
-    url: String,
-    folder: tempfile::TempDir,
-    _process: Process,
-}
-
-impl Prometheus {
-    fn start(block: &mut Block, sidecar: Ipv4Addr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let address = format!("{}:9090", block.next_address().unwrap());
-        // JSON is YAML.
-        let configuration = json!({"scrape_configs": [{
-            "job_name": "envoy",
-            "metrics_path": "/stats/prometheus",
-            "scrape_interval": "1s",
-            "scrape_timeout": "1s",
-            "static_configs": [{"targets": [format!("{sidecar}:{ADMIN_PORT}")]}],
-        }]});
-        fs::write(path("prometheus.yml"), configuration.to_string()).unwrap();
-        let arguments = [
-            format!("--config.file={}", path("prometheus.yml")),
-            format!("--storage.tsdb.path={}", path("data")),
-            format!("--web.listen-address={address}"),
-        ];
-        let log = folder.path().join("log");
-        let process = Process::start(Path::new("prometheus"), &arguments, &log).unwrap();
-        Self {
-            url: format!("http://{address}"),
-            folder,
-            _process: process,
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
+/// What a Prometheus is to scrape: one sidecar, each second.
+fn scraping(sidecar: Ipv4Addr) -> Value {
+    json!({"scrape_configs": [{
+        "job_name": "envoy",
+        "metrics_path": "/stats/prometheus",
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "static_configs": [{"targets": [format!("{sidecar}:{ADMIN_PORT}")]}],
+    }]})
 }

@@ -13,6 +13,7 @@ mod flight;
 mod frame;
 mod install;
 mod live;
+mod mesh;
 mod planned;
 mod push;
 mod rotate;

@@ -1,30 +1,13 @@
 //! Tokens are replaced while they are used. It is part of the story of [`crate::install`].
 
+use std::time::{Duration, Instant};
+
 use insta::assert_snapshot;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
-use serde_json::Value;
 use spillway_clusters::{Identity, User};
 
 use crate::clusters::{World, until};
-
-/// The token of the account in the kubeconfig that the hub has.
-async fn token(world: &World) -> String {
-    let kubeconfig = [
-        "get",
-        "secret",
-        "burst",
-        "--namespace=spillway-system",
-        "--output=go-template={{.data.kubeconfig | base64decode}}",
-    ];
-    let hub = world.cluster("hub");
-    let kubeconfig = hub.kubectl(User::admin(), &kubeconfig).await.unwrap();
-    let kubeconfig: Value = serde_json::from_str(&kubeconfig).unwrap();
-    kubeconfig["users"][0]["user"]["token"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
 
 async fn counts(world: &World, token: &str) -> bool {
     let client = world
@@ -36,27 +19,30 @@ async fn counts(world: &World, token: &str) -> bool {
 
 /// At every moment the token that the hub has counts, and at the end the old one does not.
 pub(crate) async fn of_a_cluster(world: &World) -> String {
-    let old = token(world).await;
+    let old = world.token_of_burst().await;
     let mut story = world.say("rotate burst --dry-run").await;
-    assert_eq!(token(world).await, old);
+    assert_eq!(world.token_of_burst().await, old);
     let mut looks = 0;
     let watched = async {
         loop {
             // It may change between the two questions, but not so often.
-            let now = token(world).await;
+            let now = world.token_of_burst().await;
             assert!(
-                counts(world, &now).await || token(world).await != now,
+                counts(world, &now).await || world.token_of_burst().await != now,
                 "it counts no more"
             );
             looks += 1;
         }
     };
+    let began = Instant::now();
     tokio::select! {
-        said = world.say("rotate burst --pause 1") => story += &said,
+        said = world.say("rotate burst") => story += &said,
         () = watched => {}
     }
     assert!(looks > 2, "{looks}");
-    let new = token(world).await;
+    // It has waited until the new one was used, and not for two pauses of 12 s.
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let new = world.token_of_burst().await;
     assert_ne!(new, old);
     assert!(counts(world, &new).await);
     until(async || !counts(world, &old).await).await;

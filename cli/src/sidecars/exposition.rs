@@ -1,24 +1,27 @@
-//! Metrics of Spillway in the form in which Envoy tells them to Prometheus.
+//! Metrics of Spillway in the form in which Envoy tells them to Prometheus, and the one of its agent
+//! that matters here.
 //!
 //! With Istio's `extraStatTags` they have labels. Without, the labels stand inside the name, with an
 //! underscore for whatever is no letter or digit: both are read.
 
 use std::collections::BTreeMap;
 
+/// The images that an agent has fetched, or could not.
+pub(crate) const FETCHES: &str = "istio_agent_wasm_remote_fetch_count";
 /// What stands between the labels, and around their `=`, inside a name.
 const WITHIN: &str = "___";
 
 /// One series.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
-    pub(super) name: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) value: f64,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
 }
 
-/// Those of the samples that are Spillway's. What is not of the form is passed over: others write
+/// Those of the samples that matter. What is not of the form is passed over: others write
 /// there too.
-pub(super) fn samples(text: &str) -> impl Iterator<Item = Sample> {
+pub(crate) fn samples(text: &str) -> impl Iterator<Item = Sample> {
     text.lines().filter_map(sample)
 }
 
@@ -26,7 +29,7 @@ fn sample(line: &str) -> Option<Sample> {
     let line = line.strip_prefix("envoy_wasmcustom_").unwrap_or(line);
     let (series, value) = line.rsplit_once(' ')?;
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-    if !name.starts_with("spillway_") {
+    if !name.starts_with("spillway_") && !name.starts_with(FETCHES) {
         return None;
     }
     let value = value.parse().ok()?;
@@ -57,7 +60,7 @@ fn sample(line: &str) -> Option<Sample> {
 }
 
 /// A label's value as it stands inside a name.
-pub(super) fn within(value: &str) -> String {
+pub(crate) fn within(value: &str) -> String {
     let one = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     value.chars().map(one).collect()
 }
@@ -72,7 +75,9 @@ mod tests {
             spillway_decisions{service=\"default/worker\",reason=\"over-limit\",target=\"burst\"} 7\n\
             envoy_server_live{} 1\n\
             spillway_decisions_service___default_worker___reason___over_limit___target___burst___{} 7\n\
-            spillway_config_generation_side___client___{} 3\n\
+            envoy_wasmcustom_spillway_config_generation_side___client____{} 3\n\
+            istio_agent_wasm_remote_fetch_count{result=\"download_failure\"} 2\n\
+            istio_agent_startup_duration_seconds 1\n\
             spillway_strange not-a-number\n";
         let found: Vec<Sample> = samples(text).collect();
         let labels = |separator: &str| {
@@ -90,7 +95,7 @@ mod tests {
                 (key.to_owned(), value)
             })
         };
-        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
         assert!(
             found[..2]
                 .iter()
@@ -100,5 +105,7 @@ mod tests {
         assert_eq!(found[1].labels, labels("").into());
         assert_eq!(found[2].name, "spillway_config_generation");
         assert_eq!(found[2].labels["side"], "client");
+        assert_eq!(found[3].name, FETCHES);
+        assert_eq!(found[3].labels["result"], "download_failure");
     }
 }
