@@ -28,6 +28,8 @@ use crate::exit::Failure;
 const AT_ONCE: usize = 64;
 /// A context that does not say within this time where it leads is passed over.
 const WHERE: Duration = Duration::from_secs(10);
+/// The context of a cluster's name must say so sooner: after it there is the Secret.
+const NAMED: Duration = Duration::from_secs(3);
 /// The key of the Secret that has a kubeconfig.
 const KUBECONFIG: &str = "kubeconfig";
 
@@ -49,6 +51,9 @@ pub(crate) async fn contexts(
         all.partition(|context| wanted.values().any(|name| name == context));
     let mut found = BTreeMap::new();
     for contexts in [named, others] {
+        if found.len() == wanted.len() {
+            break;
+        }
         let mut asked = JoinSet::new();
         for context in contexts {
             // One that cannot be used leads nowhere.
@@ -96,9 +101,13 @@ async fn named(connection: &Connection, cluster: &MeshCluster) -> Result<Option<
         return Ok(None);
     }
     let found = connection.cluster(Some(&name)).await?;
-    let is_it = match known(cluster) {
-        Some(known) => uid(&found).await? == *known,
-        None => true,
+    let Some(known) = known(cluster) else {
+        return Ok(Some(found));
+    };
+    let is_it = match tokio::time::timeout(NAMED, uid(&found)).await {
+        Ok(Ok(uid)) => uid == *known,
+        // It does not answer, or the user may not ask it: without a Secret, its name has to do.
+        _ => cluster.spec.secret_ref.is_none(),
     };
     Ok(is_it.then_some(found))
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::{Api, Client, ResourceExt};
-use spillway_api::MeshCluster;
+use spillway_api::{BurstPolicy, MeshCluster};
 use spillway_plan::settings::Tokens;
 
 use crate::connection::{Cluster, Connection};
@@ -51,7 +51,28 @@ pub(super) async fn acting_by(
     for (name, answer) in answers.await {
         all += answer.map_err(|why| format!("{name}: {why}"))?;
     }
-    Ok(all)
+    let policies: Vec<BurstPolicy> = list(hub, &Api::all(hub.client.clone()))
+        .await
+        .map_err(|failure| failure.message().to_owned())?;
+    match policies.iter().find(|policy| is_behind(policy)) {
+        Some(policy) => Err(format!(
+            "BurstPolicy {}/{} is not in every cluster",
+            policy.namespace().unwrap_or_default(),
+            policy.name_any()
+        )),
+        None => Ok(all),
+    }
+}
+
+/// Routes carry the token too, and no proxy tells by which it acts: where something of a policy
+/// could not be written, that may be its routes.
+fn is_behind(policy: &BurstPolicy) -> bool {
+    let conditions = policy.status.iter().flat_map(|status| &status.conditions);
+    let holds = |kind| {
+        let mut all = conditions.clone();
+        all.any(|it| it.type_ == kind && it.status == "True")
+    };
+    holds("Accepted") && !holds("Programmed")
 }
 
 async fn in_cluster(client: &Client, tokens: &[&str]) -> Result<usize, String> {
