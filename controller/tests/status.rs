@@ -131,8 +131,11 @@ async fn a_status_is_written_when_it_changes_with_events() -> Result<()> {
         .iter()
         .filter_map(|event| {
             let (kind, reason) = (event.type_.as_deref()?, event.reason.as_deref()?);
-            let regarding = event.regarding.as_ref()?.name.as_deref()?;
-            Some(format!("{regarding} {kind} {reason}"))
+            let regarding = event.regarding.as_ref()?;
+            // API servers tell of their own Services too.
+            let is_ours = regarding.kind.as_deref() == Some("BurstPolicy");
+            let name = regarding.name.as_deref().filter(|_| is_ours)?;
+            Some(format!("{name} {kind} {reason}"))
         })
         .collect();
     told.sort();
