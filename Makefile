@@ -135,7 +135,7 @@ test-e2e: wasm-build wasm-trap ## Tests the filter in real Envoys, one test at a
 	@$(SETUP) envoys
 	tools/cargo-test spillway-e2e --test-threads=1
 
-test-many: wasm-build ## Tests many sidecars with one limit or one switch and all faults, and prints figures; SPILLWAY_MANY_CAPACITY=400 on eight cores
+test-many: wasm-build ## Tests many sidecars with one limit or one switch and all faults, and prints figures; SPILLWAY_MANY_CAPACITY=400 where nothing else runs
 	@$(SETUP) envoys
 	cargo test -p spillway-e2e --test many --test switch_service -- --include-ignored --nocapture --test-threads=1
 
